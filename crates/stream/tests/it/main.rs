@@ -1,0 +1,13 @@
+//! The crate seen from outside, against streams written by hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lossless;
+mod main_channel;
+mod multifd;
+mod return_path;
+mod support;
