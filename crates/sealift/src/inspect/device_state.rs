@@ -1,0 +1,170 @@
+//! The sections of device state, by the description that QEMU puts at a stream's end.
+//!
+//! ```text
+//!  04 id "timer" 0 2 │ body │ 7e id │ 04 … │ 00 │ 06 length │ { "devices": [ { "name": "timer", "fields": [ … ] } … ] }
+//!                      ▲ no length                            ▲ the sizes of all fields
+//! ```
+//!
+//! The description names every device in order with the sizes of its fields; what follows from it is believed only where it meets section headers and footers
+//! exactly.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::report::DeviceReport;
+
+/// Bytes of a stream's end that are looked at: device state is some 100 KiB, with many devices some MiB.
+const KEPT: usize = 16 << 20;
+
+/// The opaque end of a main channel, from the first section of device state on.
+#[derive(Debug, Default)]
+pub(super) struct DeviceState {
+    bytes: Vec<u8>,
+    total: u64,
+}
+
+/// A section of device state.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct DeviceSection {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+}
+
+impl DeviceState {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        let room = KEPT - self.bytes.len();
+        self.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    pub(super) fn report(&self) -> DeviceReport {
+        let (sections, description_bytes) = match self.sections() {
+            Some((sections, description)) => (Some(sections), description),
+            None => (None, 0),
+        };
+        DeviceReport {
+            bytes: self.total,
+            sections,
+            description_bytes,
+        }
+    }
+
+    /// Its sections, and the length of the description; `None` where there is none or it does not fit the bytes.
+    fn sections(&self) -> Option<(Vec<DeviceSection>, u64)> {
+        if self.total > KEPT as u64 {
+            return None;
+        }
+        let (end, json) = description(&self.bytes)?;
+        let mut rest = &self.bytes[..end];
+        let mut sections = Vec::new();
+        for device in json["devices"].as_array()? {
+            let before = rest.len();
+            // Iterable sections are described as well, without fields; they came before.
+            if device["fields"].is_null() && device["subsections"].is_null() {
+                continue;
+            }
+            let Some(after) = section(rest, device) else {
+                // Sections that were sent during set-up are described but are not here.
+                continue;
+            };
+            rest = after;
+            sections.push(DeviceSection {
+                name: device["name"].as_str()?.to_owned(),
+                bytes: (before - rest.len()) as u64,
+            });
+        }
+        rest.is_empty()
+            .then_some((sections, (self.bytes.len() - end) as u64))
+    }
+}
+
+/// Finds the description: where the sections before it end, and what it says.
+fn description(bytes: &[u8]) -> Option<(usize, Value)> {
+    const MARK: [u8; 2] = [0x00, 0x06];
+    bytes.windows(7).enumerate().find_map(|(at, window)| {
+        let [0x00, 0x06, a, b, c, d, b'{'] = *window else {
+            return None;
+        };
+        let start = at + MARK.len() + 4;
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+        let text = bytes.get(start..).filter(|text| text.len() == length)?;
+        Some((at, serde_json::from_slice(text).ok()?))
+    })
+}
+
+/// Passes over one section, if it is this device's.
+fn section<'a>(bytes: &'a [u8], device: &Value) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_first_chunk::<6>()?;
+    let [0x04, id @ .., name_len] = *head else {
+        return None;
+    };
+    let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
+    let named = device["name"].as_str()?.as_bytes() == name;
+    let (numbers, rest) = rest.split_first_chunk::<8>()?;
+    let instance = u64::from(u32::from_be_bytes([
+        numbers[0], numbers[1], numbers[2], numbers[3],
+    ]));
+    if !named || device["instance_id"].as_u64() != Some(instance) {
+        return None;
+    }
+    let rest = rest.get(usize::try_from(body_len(device)?).ok()?..)?;
+    let (footer, after) = rest.split_first_chunk::<5>()?;
+    (footer[0] == 0x7e && footer[1..] == id).then_some(after)
+}
+
+/// The length of a section's or subsection's body, by its description.
+fn body_len(described: &Value) -> Option<u64> {
+    let mut len = 0u64;
+    for field in described["fields"].as_array().into_iter().flatten() {
+        let times = field["array_len"].as_u64().unwrap_or(1);
+        len = len.checked_add(field["size"].as_u64()?.checked_mul(times)?)?;
+    }
+    for subsection in described["subsections"].as_array().into_iter().flatten() {
+        let name = subsection["vmsd_name"].as_str()?;
+        let head = 1 + 1 + name.len() as u64 + 4;
+        len = len.checked_add(head)?.checked_add(body_len(subsection)?)?;
+    }
+    Some(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(json: &str) -> DeviceState {
+        let mut state = DeviceState::default();
+        state.push(b"\x04\0\0\0\x05\x05timer\0\0\0\0\0\0\0\x02sixteen bytes...\x7e\0\0\0\x05");
+        state.push(
+            b"\x04\0\0\0\x06\x03cpu\0\0\0\0\0\0\0\x01abab\x05\x03sub\0\0\0\x01xyz\x7e\0\0\0\x06",
+        );
+        state.push(b"\0\x06");
+        state.push(&u32::try_from(json.len()).unwrap().to_be_bytes());
+        state.push(json.as_bytes());
+        state
+    }
+
+    const JSON: &str = r#"{"devices": [
+        {"name": "ram", "instance_id": 0},
+        {"name": "timer", "instance_id": 0, "fields": [{"size": 16}]},
+        {"name": "cpu", "instance_id": 0, "fields": [{"size": 2, "array_len": 2}],
+         "subsections": [{"vmsd_name": "sub", "fields": [{"size": 3}]}]}]}"#;
+
+    #[test]
+    fn sections_have_the_sizes_that_the_description_says() {
+        let (sections, description) = state(JSON).sections().unwrap();
+        let sizes: Vec<_> = sections
+            .iter()
+            .map(|section| (&*section.name, section.bytes))
+            .collect();
+        assert_eq!(sizes, [("timer", 19 + 16 + 5), ("cpu", 17 + 4 + 9 + 3 + 5)]);
+        assert_eq!(description, 6 + JSON.len() as u64);
+    }
+
+    #[test]
+    fn a_description_that_does_not_fit_is_not_believed() {
+        assert!(state(&JSON.replace("16", "15")).sections().is_none());
+        assert!(state("{}").sections().is_none());
+        assert!(DeviceState::default().sections().is_none());
+    }
+}

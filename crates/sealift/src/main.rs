@@ -1,0 +1,38 @@
+//! The `sealift` command.
+#![forbid(unsafe_code)]
+
+mod inspect;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Moves running virtual machines between hosts over networks that nobody trusts.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Inspect(arguments) => inspect::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell when even that cannot be written.
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("sealift: {failure}\n"),
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
