@@ -1,2 +1,114 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands, so that building and testing it needs nothing but Rust.
+//!
+//! `cargo xtask --help` lists them. What CI runs is `cargo xtask test`, no more and no less.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command that runs others talks to its user"
+)]
+
+mod fuzz;
+mod packages;
+mod policy;
+mod purity;
+mod step;
+mod suite;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use step::{Failed, cargo};
+
+/// Build, test, show and measure sealift.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, clippy and unit tests: before each commit, under two minutes.
+    Check,
+    /// Everything that must hold before a change lands, under twenty minutes on two cores; what CI runs.
+    Test {
+        /// The long matrices as well.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Capture a real guest's migration, take it apart, seal it, open it, and let a second QEMU go on from it.
+    Demo,
+    /// Capture the fixtures again from real QEMUs.
+    Capture,
+    /// Measure.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Fuzz every target for a while, and say what was found.
+    Fuzz {
+        /// Minutes in all, shared among the targets.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        minutes: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The inner crates against the raw limits of this machine. Run it with nothing else running.
+    Core {
+        /// Also write the figures here.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Check => suite::check(),
+        Command::Test { all } => suite::test(all),
+        Command::Demo => demo(),
+        Command::Capture => capture(),
+        Command::Bench {
+            what: Bench::Core { json },
+        } => bench_core(json),
+        Command::Fuzz { minutes } => fuzz::long(minutes),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("\nxtask: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo() -> Result<(), Failed> {
+    packages::install(packages::BUILD)?;
+    step::run(
+        "the demo",
+        cargo(["run", "--quiet", "--release", "--package", "sealift-lab"]).args(["--bin", "demo"]),
+    )
+}
+
+fn capture() -> Result<(), Failed> {
+    packages::install(packages::BUILD)?;
+    step::run(
+        "capturing the fixtures",
+        cargo(["run", "--quiet", "--release", "--package", "sealift-lab"])
+            .args(["--bin", "capture"]),
+    )
+}
+
+fn bench_core(json: Option<PathBuf>) -> Result<(), Failed> {
+    packages::install(packages::BUILD)?;
+    let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-bench"]);
+    command.args(["--bin", "core"]);
+    if let Some(file) = json {
+        command.arg("--").arg("--json").arg(file);
+    }
+    step::run("bench core", &mut command)
+}

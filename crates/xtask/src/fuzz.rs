@@ -1,0 +1,89 @@
+//! Fuzzing: a smoke run of every target in the test suite, and long runs.
+//!
+//! A target starts from three kinds of input: seeds cut from the fixtures, what earlier runs found interesting (`fuzz/corpus`,
+//! which is not kept in git), and inputs that once broke it (`fuzz/regressions`, which are).
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::packages;
+use crate::step::{self, Failed, cargo, root};
+
+const CARGO_FUZZ: &str = "0.13.2";
+
+/// Seconds per target in the test suite: enough to run every seed and regression and some tens of thousands of mutations.
+const SMOKE_SECONDS: u64 = 10;
+
+/// The longest input: some pages, and packets of multifd with their heads. Longer ones only make each run slower.
+const MAX_LEN: &str = "-max_len=65536";
+
+pub(crate) fn smoke() -> Result<(), Failed> {
+    run_all(SMOKE_SECONDS)
+}
+
+pub(crate) fn long(minutes: u64) -> Result<(), Failed> {
+    packages::install(packages::BUILD)?;
+    packages::install(packages::FUZZ)?;
+    let targets = targets()?.len().max(1) as u64;
+    run_all(minutes * 60 / targets)
+}
+
+fn run_all(seconds: u64) -> Result<(), Failed> {
+    packages::install_cargo_tool("cargo-fuzz", CARGO_FUZZ)?;
+    step::run(
+        "seeds from the fixtures",
+        cargo([
+            "run",
+            "--quiet",
+            "--package",
+            "sealift-lab",
+            "--bin",
+            "seeds",
+            "--",
+        ])
+        .arg(folder().join("corpus")),
+    )?;
+    step::run("building the fuzz targets", &mut cargo_fuzz("build"))?;
+    for target in targets()? {
+        let mut command = cargo_fuzz("run");
+        command
+            .arg(&target)
+            .arg(folder().join("corpus").join(&target));
+        let regressions = folder().join("regressions").join(&target);
+        if regressions.exists() {
+            command.arg(regressions);
+        }
+        command.args(["--", MAX_LEN, "-verbosity=0", "-print_final_stats=1"]);
+        command.arg(format!("-max_total_time={seconds}"));
+        step::run(&format!("fuzzing {target} for {seconds} s"), &mut command)?;
+    }
+    Ok(())
+}
+
+/// cargo-fuzz wants sanitizers, which stable Rust has but hides.
+fn cargo_fuzz(verb: &str) -> Command {
+    let mut command = cargo(["fuzz", verb, "--fuzz-dir"]);
+    command.arg(folder()).env("RUSTC_BOOTSTRAP", "1");
+    // The workspace's own target folder is for builds without sanitizers.
+    command.env("CARGO_TARGET_DIR", folder().join("target"));
+    command
+}
+
+fn folder() -> PathBuf {
+    root().join("fuzz")
+}
+
+fn targets() -> Result<Vec<String>, Failed> {
+    let folder = folder().join("fuzz_targets");
+    let entries = std::fs::read_dir(&folder)
+        .map_err(|error| Failed::new(format!("{}: {error}", folder.display())))?;
+    let mut targets: Vec<String> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_stem()?.to_str()?.to_owned();
+            (path.extension()? == "rs").then_some(name)
+        })
+        .collect();
+    targets.sort();
+    Ok(targets)
+}

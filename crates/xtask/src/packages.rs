@@ -1,0 +1,75 @@
+//! What the system must provide, installed by its package manager when run as root.
+
+use std::process::Command;
+
+use crate::step::{self, Failed};
+
+/// A Debian package, and a program by whose presence it is recognised.
+pub(crate) struct Package {
+    name: &'static str,
+    program: &'static str,
+}
+
+/// What building takes beside Rust: ring, zstd and BLAKE3 compile C and assembler.
+pub(crate) const BUILD: &[Package] = &[Package {
+    name: "gcc",
+    program: "cc",
+}];
+
+/// What fuzzing takes beside that: libFuzzer is C++.
+pub(crate) const FUZZ: &[Package] = &[Package {
+    name: "g++",
+    program: "c++",
+}];
+
+/// Installs those packages whose programs are not there.
+pub(crate) fn install(packages: &[Package]) -> Result<(), Failed> {
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !step::succeeds(Command::new(package.program).arg("--version")))
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!(
+        "apt-get install --yes --no-install-recommends {}",
+        missing.join(" ")
+    );
+    if !is_root() {
+        return Err(Failed::new(format!(
+            "missing on this machine: {}\n  as root: {line}",
+            missing.join(", ")
+        )));
+    }
+    step::run(
+        "refreshing the list of packages",
+        Command::new("apt-get").arg("update"),
+    )?;
+    step::run(
+        &format!("installing {}", missing.join(", ")),
+        Command::new("apt-get")
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+/// Installs a cargo subcommand unless it is there. Its version is pinned, so that the same tool judges everywhere.
+pub(crate) fn install_cargo_tool(tool: &str, version: &str) -> Result<(), Failed> {
+    let there = step::output(step::cargo([tool.trim_start_matches("cargo-")]).arg("--version"))
+        .is_ok_and(|printed| printed.split_whitespace().any(|word| word == version));
+    if there {
+        return Ok(());
+    }
+    step::run(
+        &format!("installing {tool} {version}"),
+        step::cargo(["install", "--locked", "--force", tool, "--version", version])
+            // Not into the project's own target folder: what is built there has other flags.
+            .env_remove("CARGO_TARGET_DIR"),
+    )
+}
+
+fn is_root() -> bool {
+    step::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
