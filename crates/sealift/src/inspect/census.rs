@@ -163,11 +163,19 @@ impl Census {
         if self.batch.is_empty() {
             return;
         }
+        self.compressed.clear();
+        let bound = zstd::zstd_safe::compress_bound(self.batch.len());
+        self.compressed.reserve(bound);
+        if self.compressor.is_none() {
+            self.compressor = Compressor::new(LEVEL).ok();
+        }
+        // With room for the worst case zstd fails only for want of memory; such a batch counts as it is.
+        let out = self.compressor.as_mut().and_then(|zstd| {
+            zstd.compress_to_buffer(&self.batch, &mut self.compressed)
+                .ok()
+        });
         self.bytes_in += self.batch.len() as u64;
-        // zstd fails only for want of memory or of room, and it makes the room itself.
-        let out =
-            zstd::bulk::compress(&self.batch, LEVEL).map_or(self.batch.len(), |out| out.len());
-        self.bytes_out += out as u64;
+        self.bytes_out += out.unwrap_or(self.batch.len()) as u64;
         self.batch.clear();
     }
 }
