@@ -77,8 +77,15 @@ pub enum Error {
         /// The body's length.
         found: usize,
     },
-    /// The batch would take its epoch beyond the limits of AES-GCM: it needs the next epoch.
+    /// The batch to seal would take its epoch beyond the limits of AES-GCM: it needs the next epoch.
     EpochSpent {
+        /// The lane.
+        lane: u8,
+        /// The epoch that is at its end.
+        epoch: u32,
+    },
+    /// The header announces a batch beyond the limits of its epoch.
+    EpochOverrun {
         /// The lane.
         lane: u8,
         /// The epoch that is at its end.
@@ -218,6 +225,7 @@ impl Error {
             | Self::EpochsExhausted
             | Self::BufferTooShort { .. }
             | Self::BodyTooLong { .. }
+            | Self::EpochSpent { .. }
             | Self::Surplus { .. }
             | Self::Finished { .. }
             | Self::Library { .. } => Fault::ThisHost,
@@ -231,13 +239,13 @@ impl Error {
             | Self::UnreducedKey
             | Self::Confirmation
             | Self::EpochNotHigher { .. }
-            | Self::EpochSpent { .. }
             | Self::BatchSeen { .. }
             | Self::BatchAhead { .. } => Fault::Peer,
             Self::Version { .. }
             | Self::Zero { .. }
             | Self::Lane { .. }
             | Self::Epoch { .. }
+            | Self::EpochOverrun { .. }
             | Self::Replay { .. }
             | Self::Gap { .. }
             | Self::Length { .. }
@@ -290,9 +298,12 @@ impl fmt::Display for Error {
             Self::BodyTooLong { limit, found } => {
                 write!(f, "this host's batch body has {found} bytes, the bound is {limit}")
             }
-            Self::EpochSpent { lane, epoch } => write!(
+            Self::EpochSpent { lane, epoch } => {
+                write!(f, "this host's epoch {epoch} of lane {lane} is at its end: the next one is due")
+            }
+            Self::EpochOverrun { lane, epoch } => write!(
                 f,
-                "epoch {epoch} of lane {lane} is at its end and its sender did not start the next one"
+                "sealed batch in lane {lane} is beyond the end of epoch {epoch}: the next one was due"
             ),
             Self::Version { found } => write!(f, "sealed batch is of version {found}, expected 1"),
             Self::Zero { found } => {

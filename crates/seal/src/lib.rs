@@ -127,9 +127,7 @@ mod suite;
 mod transcript;
 
 #[cfg(test)]
-mod limits;
-#[cfg(test)]
-mod vectors;
+mod tests;
 
 pub use error::{Error, Fault, SharePart};
 pub use exchange::{Exchanged, Initiator, Share, respond};

@@ -61,7 +61,7 @@ impl Opener {
     ///
     /// # Errors
     /// [`Error::Finished`], [`Error::Version`], [`Error::Zero`], [`Error::Length`], [`Error::Lane`], [`Error::Epoch`],
-    /// [`Error::Replay`], [`Error::Gap`], [`Error::EpochSpent`]. The opener is then finished.
+    /// [`Error::Replay`], [`Error::Gap`], [`Error::EpochOverrun`]. The opener is then finished.
     pub fn check(&mut self, header: &[u8; Header::LENGTH]) -> Result<Checked, Error> {
         self.go_on()?;
         let checked = Header::parse(header).and_then(|parsed| {
@@ -173,7 +173,7 @@ impl Opener {
             });
         }
         if !self.epoch.has_room_for(header.length) {
-            return Err(Error::EpochSpent {
+            return Err(Error::EpochOverrun {
                 lane,
                 epoch: self.epoch.epoch(),
             });

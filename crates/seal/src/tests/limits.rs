@@ -14,6 +14,7 @@ use crate::sealer::Sealer;
 use crate::secret::Exporter;
 
 const SPENT: Error = Error::EpochSpent { lane: 2, epoch: 9 };
+const OVERRUN: Error = Error::EpochOverrun { lane: 2, epoch: 9 };
 
 #[test]
 fn an_epoch_ends_with_its_last_batch_number() {
@@ -30,7 +31,7 @@ fn an_epoch_ends_with_its_last_batch_number() {
     sealer.epoch_mut().skip_to(EPOCH_BATCHES - 1, 0);
     let mut beyond = seal(&mut sealer, 1).unwrap();
     beyond[8..16].copy_from_slice(&EPOCH_BATCHES.to_be_bytes());
-    assert_eq!(open(&mut opener, &mut beyond), Err(SPENT));
+    assert_eq!(open(&mut opener, &mut beyond), Err(OVERRUN));
     assert_eq!(
         open(&mut opener, &mut beyond),
         Err(Error::Finished { lane: 2, epoch: 9 })
@@ -55,7 +56,7 @@ fn an_epoch_ends_with_its_last_byte() {
     sealer.epoch_mut().skip_to(7, 0);
     assert_eq!(
         open(&mut opener, &mut seal(&mut sealer, 1).unwrap()),
-        Err(SPENT)
+        Err(OVERRUN)
     );
 }
 

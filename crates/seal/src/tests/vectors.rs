@@ -18,8 +18,8 @@ use crate::secret::{Exporter, Seed};
 use crate::suite::Suite;
 use crate::transcript::{Context, RamBlock};
 
-const KEYS: &str = include_str!("../../../proto/vectors/keys.json");
-const BATCHES: &str = include_str!("../../../proto/vectors/batches.json");
+const KEYS: &str = include_str!("../../../../proto/vectors/keys.json");
+const BATCHES: &str = include_str!("../../../../proto/vectors/batches.json");
 
 #[test]
 fn the_key_schedule_is_the_vectors() {
