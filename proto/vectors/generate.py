@@ -101,12 +101,10 @@ BARE = {
 
 def context_of(name: str, template: dict) -> dict:
     context = dict(template)
-    for index, field in enumerate(
-        ("source_hello", "receiver_hello", "source_certificate", "receiver_certificate")
-    ):
-        label = template[field]
+    for index, key in enumerate(("source_hello", "receiver_hello", "source_certificate", "receiver_certificate")):
+        seed = template[key]
         # Different lengths, so that swapped fields show.
-        context[field] = b"" if label is None else expand(f"{name}: {label}", 40 + 61 * index)
+        context[key] = b"" if seed is None else expand(f"{name}: {seed}", 40 + 61 * index)
     context["guest_uuid"] = expand(f"{name}: uuid", 16)
     return context
 
