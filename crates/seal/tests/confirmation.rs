@@ -4,8 +4,8 @@
 mod support;
 
 use sealift_seal::{
-    Context, Error, Exchanged, Exporter, Initiator, RamBlock, Receiver, Role, SessionId, Share,
-    Suite, respond,
+    Context, Error, Exchanged, Exporter, Initiator, Keyed, Ledger, Opened, Opener, RamBlock,
+    Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
 };
 use support::{CONTEXT, SESSION, exchange, exporter, keyed, seed};
 
@@ -293,4 +293,19 @@ fn refuse_confirmation(receiver: Exchanged<Receiver>, theirs: Exporter, session:
         receiver.confirm(from_source.as_bytes()).unwrap_err(),
         Error::Confirmation
     );
+}
+
+#[test]
+fn every_stage_can_go_to_another_thread() {
+    fn can_go<T: Send + Sync>() {}
+    can_go::<Initiator>();
+    can_go::<Exchanged<Source>>();
+    can_go::<Unconfirmed<Receiver>>();
+    can_go::<Keyed<Source>>();
+    can_go::<Keyed<Receiver>>();
+    can_go::<Sealer>();
+    can_go::<Opener>();
+    can_go::<Opened<'_, '_>>();
+    can_go::<Ledger>();
+    can_go::<Error>();
 }
