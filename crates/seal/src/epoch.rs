@@ -1,0 +1,86 @@
+//! One epoch of one lane and direction: its key, its nonces, and how much it may still be used.
+//!
+//! ```text
+//!  nonce:  IV (12 bytes)  xor  0000 0000 ‖ sequence (8 bytes)
+//! ```
+//!
+//! The sequence number only grows, and an epoch is derived once, so no nonce is used twice with a key.
+
+use ring::aead;
+use zeroize::Zeroizing;
+
+/// Batches of an epoch: half of the 2^32 that the design allows a key.
+pub(crate) const EPOCH_BATCHES: u64 = 1 << 31;
+
+/// Bytes of bodies of an epoch: half of the 64 GiB that the design allows a key.
+pub(crate) const EPOCH_BYTES: u64 = 32 << 30;
+
+pub(crate) struct Epoch {
+    lane: u8,
+    epoch: u32,
+    key: aead::LessSafeKey,
+    iv: Zeroizing<[u8; aead::NONCE_LEN]>,
+    /// The next sequence number, and so the batches so far.
+    sequence: u64,
+    /// The bytes of bodies so far.
+    bytes: u64,
+}
+
+impl Epoch {
+    pub(crate) fn new(lane: u8, epoch: u32, key: aead::LessSafeKey) -> Self {
+        Self {
+            lane,
+            epoch,
+            key,
+            iv: Zeroizing::new([0; aead::NONCE_LEN]),
+            sequence: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn iv_mut(&mut self) -> &mut [u8; aead::NONCE_LEN] {
+        &mut self.iv
+    }
+
+    pub(crate) fn lane(&self) -> u8 {
+        self.lane
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(crate) fn key(&self) -> &aead::LessSafeKey {
+        &self.key
+    }
+
+    pub(crate) fn nonce(&self) -> aead::Nonce {
+        let mut nonce = *self.iv;
+        let (_, low) = nonce.split_at_mut(aead::NONCE_LEN - 8);
+        for (byte, sequence) in low.iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= sequence;
+        }
+        aead::Nonce::assume_unique_for_key(nonce)
+    }
+
+    pub(crate) fn has_room_for(&self, length: u32) -> bool {
+        self.sequence < EPOCH_BATCHES && u64::from(length) <= EPOCH_BYTES - self.bytes
+    }
+
+    /// To be called once for each batch that `has_room_for` let through.
+    pub(crate) fn advance(&mut self, length: u32) {
+        self.sequence += 1;
+        self.bytes += u64::from(length);
+    }
+
+    /// Skips ahead, to test what happens at the limits without sealing 32 GiB.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, sequence: u64, bytes: u64) {
+        self.sequence = sequence;
+        self.bytes = bytes;
+    }
+}

@@ -1,0 +1,193 @@
+//! The last two stages: keys that the peer has not confirmed, and keys in use.
+//!
+//! ```text
+//!  Unconfirmed ── confirmation() ──▶ peer
+//!       │
+//!       └─ confirm(peer's) ─▶ Keyed<Source>    sealer(lane)          opener(lane)           allots epochs
+//!                             Keyed<Receiver>  sealer(lane, epoch)   opener(lane, epoch)    is told epochs
+//! ```
+//!
+//! The source allots every epoch, for both directions, from one counter; that makes "never one twice" the
+//! business of one place. It tells the receiver the lane, the direction and the epoch over the control channel. The
+//! receiver refuses a number that is not higher than the last one of that lane and direction, so that even a source that
+//! lies cannot make it seal twice under one nonce.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use crate::error::Error;
+use crate::opener::Opener;
+use crate::role::{Direction, Receiver, Side, Source};
+use crate::schedule::{Confirmation, Schedule};
+use crate::sealer::Sealer;
+
+/// Keys are derived, but the peer has not proven yet that it derived the same.
+pub struct Unconfirmed<S> {
+    schedule: Schedule,
+    side: core::marker::PhantomData<S>,
+}
+
+/// Both ends agree: lanes can be sealed and opened.
+pub struct Keyed<S: Side> {
+    schedule: Schedule,
+    epochs: S::Epochs,
+}
+
+impl<S: Side> Unconfirmed<S> {
+    pub(crate) fn new(schedule: Schedule) -> Self {
+        Self {
+            schedule,
+            side: core::marker::PhantomData,
+        }
+    }
+
+    /// What the peer needs to confirm.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub fn confirmation(&self) -> Result<Confirmation, Error> {
+        self.schedule.confirmation(S::ROLE)
+    }
+
+    /// Compares the peer's confirmation with the expected one, in constant time.
+    ///
+    /// # Errors
+    /// [`Error::Confirmation`]: the ends do not agree on the transcript, or on anything else that went into the keys.
+    pub fn confirm(self, peer: &[u8]) -> Result<Keyed<S>, Error> {
+        if !self.schedule.confirmation(S::ROLE.peer())?.matches(peer) {
+            return Err(Error::Confirmation);
+        }
+        Ok(Keyed {
+            schedule: self.schedule,
+            epochs: S::Epochs::default(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+}
+
+impl Keyed<Source> {
+    /// Starts an epoch of a lane to the receiver.
+    ///
+    /// # Errors
+    /// [`Error::EpochsExhausted`].
+    pub fn sealer(&mut self, lane: u8) -> Result<Sealer, Error> {
+        let epoch = self.epochs.allot()?;
+        self.schedule
+            .epoch(lane, Direction::ToReceiver, epoch)
+            .map(Sealer::new)
+    }
+
+    /// Starts an epoch of a lane from the receiver.
+    ///
+    /// # Errors
+    /// [`Error::EpochsExhausted`].
+    pub fn opener(&mut self, lane: u8) -> Result<Opener, Error> {
+        let epoch = self.epochs.allot()?;
+        self.schedule
+            .epoch(lane, Direction::ToSource, epoch)
+            .map(Opener::new)
+    }
+}
+
+impl Keyed<Receiver> {
+    /// Starts the epoch that the source allotted for a lane to the source.
+    ///
+    /// # Errors
+    /// [`Error::EpochNotHigher`].
+    pub fn sealer(&mut self, lane: u8, epoch: u32) -> Result<Sealer, Error> {
+        take(&mut self.epochs.sealed, lane, epoch)?;
+        self.schedule
+            .epoch(lane, Direction::ToSource, epoch)
+            .map(Sealer::new)
+    }
+
+    /// Starts the epoch that the source allotted for a lane from the source.
+    ///
+    /// # Errors
+    /// [`Error::EpochNotHigher`].
+    pub fn opener(&mut self, lane: u8, epoch: u32) -> Result<Opener, Error> {
+        take(&mut self.epochs.opened, lane, epoch)?;
+        self.schedule
+            .epoch(lane, Direction::ToReceiver, epoch)
+            .map(Opener::new)
+    }
+}
+
+/// The source's memory of epochs: the next one, until there is none.
+pub struct Allotted {
+    next: Option<u32>,
+}
+
+/// The receiver's memory of epochs: the highest of each lane, 2 KiB a direction.
+pub struct Taken {
+    sealed: Box<[Option<u32>; LANES]>,
+    opened: Box<[Option<u32>; LANES]>,
+}
+
+/// Lanes are numbered by a byte.
+const LANES: usize = 256;
+
+impl Allotted {
+    fn allot(&mut self) -> Result<u32, Error> {
+        let epoch = self.next.ok_or(Error::EpochsExhausted)?;
+        self.next = epoch.checked_add(1);
+        Ok(epoch)
+    }
+}
+
+fn take(highest: &mut [Option<u32>; LANES], lane: u8, found: u32) -> Result<(), Error> {
+    let highest = &mut highest[usize::from(lane)];
+    match *highest {
+        Some(last) if found <= last => Err(Error::EpochNotHigher { lane, last, found }),
+        _ => {
+            *highest = Some(found);
+            Ok(())
+        }
+    }
+}
+
+impl Default for Allotted {
+    fn default() -> Self {
+        Self { next: Some(0) }
+    }
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self {
+            sealed: Box::new([None; LANES]),
+            opened: Box::new([None; LANES]),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Unconfirmed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unconfirmed(..)")
+    }
+}
+
+impl<S: Side> fmt::Debug for Keyed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyed(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_end_and_do_not_start_again() {
+        let mut epochs = Allotted {
+            next: Some(u32::MAX),
+        };
+        assert_eq!(epochs.allot(), Ok(u32::MAX));
+        assert_eq!(epochs.allot(), Err(Error::EpochsExhausted));
+        assert_eq!(epochs.allot(), Err(Error::EpochsExhausted));
+    }
+}

@@ -1,0 +1,141 @@
+//! The ledger: which batch numbers of a session and direction were seen, each at most once.
+//!
+//! ```text
+//!   all seen          seen or not, one bit each          none seen
+//!  ──────────────┬──────────────────────────────────┬──────────────▶ batch number
+//!              floor                          floor + 65,536
+//! ```
+//!
+//! Lanes run at different speeds, so numbers come out of order; the window is how far they may be apart. The
+//! floor is the lowest number not seen, and a number's bit is at its place modulo the window.
+//! One ledger outlives lanes, epochs and reconnects: it belongs to the session.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::ops::Range;
+
+use crate::error::Error;
+
+/// What was seen, in 8 KiB whatever the peer sends.
+pub struct Ledger {
+    floor: u64,
+    /// Bits of numbers below the floor are clear, ready for the number a window later.
+    seen: Box<[u64; WORDS]>,
+}
+
+impl Ledger {
+    /// How far ahead of the floor a number may be: 64 GiB of batches of 1 MiB between the slowest lane and the
+    /// fastest.
+    pub const WINDOW: u64 = 1 << 16;
+
+    /// Nothing seen.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            floor: 0,
+            seen: Box::new([0; WORDS]),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn starting_at(floor: u64) -> Self {
+        Self {
+            floor,
+            ..Self::new()
+        }
+    }
+
+    /// The lowest number not seen.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Declares the unseen numbers of a range void, as both ends do on a resume with the batches that were lost. They are
+    /// refused from now on, and the floor does not wait for them.
+    ///
+    /// # Errors
+    /// [`Error::BatchAhead`], and nothing is changed, if the range ends beyond the window.
+    pub fn void(&mut self, batches: Range<u64>) -> Result<(), Error> {
+        let Some(last) = batches
+            .end
+            .checked_sub(1)
+            .filter(|&last| batches.start <= last)
+        else {
+            return Ok(());
+        };
+        self.within(last)?;
+        // At most a window's length: the range starts at the floor and ends in the window.
+        for batch in batches.start.max(self.floor)..batches.end {
+            self.mark(batch);
+        }
+        self.raise();
+        Ok(())
+    }
+
+    pub(crate) fn enter(&mut self, batch: u64) -> Result<(), Error> {
+        self.within(batch)?;
+        if batch < self.floor || self.has(batch) {
+            return Err(Error::BatchSeen { batch });
+        }
+        self.mark(batch);
+        self.raise();
+        Ok(())
+    }
+
+    fn within(&self, batch: u64) -> Result<(), Error> {
+        // The last number of all stays out, so that there is always one that was not seen.
+        if batch.saturating_sub(self.floor) >= Self::WINDOW || batch == u64::MAX {
+            return Err(Error::BatchAhead {
+                batch,
+                floor: self.floor,
+            });
+        }
+        Ok(())
+    }
+
+    fn raise(&mut self) {
+        while self.has(self.floor) {
+            let (word, bit) = place(self.floor);
+            self.seen[word] &= !bit;
+            self.floor += 1;
+        }
+    }
+
+    fn has(&self, batch: u64) -> bool {
+        let (word, bit) = place(batch);
+        self.seen[word] & bit != 0
+    }
+
+    fn mark(&mut self, batch: u64) {
+        let (word, bit) = place(batch);
+        self.seen[word] |= bit;
+    }
+}
+
+/// Bits of a word.
+const WORD: u64 = u64::BITS as u64;
+
+const WORDS: usize = (Ledger::WINDOW / WORD) as usize;
+
+fn place(batch: u64) -> (usize, u64) {
+    let word = (batch % Ledger::WINDOW / WORD) as usize;
+    (word, 1 << (batch % WORD))
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("floor", &self.floor)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

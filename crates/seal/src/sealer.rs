@@ -1,0 +1,117 @@
+//! Sealing: one epoch of one lane, the sending end.
+
+use core::fmt;
+
+use ring::aead::Aad;
+
+use crate::epoch::Epoch;
+use crate::error::Error;
+use crate::header::{Header, MAX_BODY, TAG_LENGTH};
+
+/// Seals the batches of one epoch of one lane, in place.
+pub struct Sealer {
+    epoch: Epoch,
+}
+
+impl Sealer {
+    /// What a sealed batch takes besides its body.
+    pub const OVERHEAD: usize = Header::LENGTH + TAG_LENGTH;
+
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self { epoch }
+    }
+
+    /// Seals the next batch of this lane in place. `buffer` is exactly one sealed batch, its body filled in:
+    ///
+    /// ```text
+    ///  +-------------+------------------- … ---+--------------+
+    ///  | header (28) | body                    | tag (16)     |
+    ///  +-------------+------------------- … ---+--------------+
+    ///    written       encrypted                 written
+    /// ```
+    ///
+    /// `batch` is the batch's number in the session; the caller must not use one twice.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooShort`], [`Error::BodyTooLong`], [`Error::EpochSpent`]. The buffer is then as it was, and the
+    /// sealer can go on.
+    pub fn seal(&mut self, batch: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let found = buffer.len();
+        let too_short = Error::BufferTooShort {
+            needed: Self::OVERHEAD,
+            found,
+        };
+        let Some((header, rest)) = buffer.split_first_chunk_mut::<{ Header::LENGTH }>() else {
+            return Err(too_short);
+        };
+        let Some((body, tag)) = rest.split_last_chunk_mut::<TAG_LENGTH>() else {
+            return Err(too_short);
+        };
+        let length = u32::try_from(body.len())
+            .ok()
+            .filter(|&length| length <= MAX_BODY)
+            .ok_or(Error::BodyTooLong {
+                limit: MAX_BODY,
+                found: body.len(),
+            })?;
+        if !self.epoch.has_room_for(length) {
+            return Err(Error::EpochSpent {
+                lane: self.epoch.lane(),
+                epoch: self.epoch.epoch(),
+            });
+        }
+
+        *header = Header {
+            lane: u16::from(self.epoch.lane()),
+            epoch: self.epoch.epoch(),
+            sequence: self.epoch.sequence(),
+            batch,
+            length,
+        }
+        .encode();
+        let nonce = self.epoch.nonce();
+        // The nonce counts as used from here on, whatever comes.
+        self.epoch.advance(length);
+        let sealed = self
+            .epoch
+            .key()
+            .seal_in_place_separate_tag(nonce, Aad::from(&*header), body)
+            .map_err(|_| Error::Library {
+                operation: "to seal a batch",
+            })?;
+        tag.copy_from_slice(sealed.as_ref());
+        Ok(())
+    }
+
+    /// Whether a body of this length still fits this epoch. When not, the next epoch is due.
+    #[must_use]
+    pub fn has_room_for(&self, length: u32) -> bool {
+        self.epoch.has_room_for(length)
+    }
+
+    /// The lane that this seals for.
+    #[must_use]
+    pub fn lane(&self) -> u8 {
+        self.epoch.lane()
+    }
+
+    /// The epoch, which the peer needs to know.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.epoch()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn epoch_mut(&mut self) -> &mut Epoch {
+        &mut self.epoch
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer")
+            .field("lane", &self.lane())
+            .field("epoch", &self.epoch())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,4 @@
+//! What can only be tested with a look inside. All else is in `tests/`, through the public API.
+
+mod limits;
+mod vectors;
