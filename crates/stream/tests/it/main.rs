@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bounded;
 mod lossless;
 mod main_channel;
 mod multifd;
