@@ -16,7 +16,7 @@ pub const PAGE_SIZE_MAX: usize = 64 << 10;
 pub const BLOCKS_MAX: usize = 1024;
 
 /// A page's place: which RAM block, and its number there.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Address {
     /// The block's place in the admission's list.
     pub block: u16,
