@@ -79,7 +79,7 @@ impl From<Hello> for wire::Hello {
     }
 }
 
-/// How many lanes: 1 to 256, because a lane's number is one byte in meaning, two on the wire.
+/// How many lanes: 1 to 256, because their numbers go from 0 to 255.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LaneCount(u16);
 
@@ -89,8 +89,18 @@ impl LaneCount {
     /// # Errors
     /// When there are none or more than 256; `field` is named in the error.
     pub fn new(field: &'static str, lanes: u32) -> Result<Self, Invalid> {
-        number(field, lanes.into(), 1, Self::MAX.into())?;
-        Ok(Self(u16::try_from(lanes).unwrap_or(Self::MAX)))
+        match u16::try_from(lanes) {
+            Ok(lanes @ 1..=Self::MAX) => Ok(Self(lanes)),
+            _ => {
+                let (most, found) = (Self::MAX.into(), lanes.into());
+                Err(Why::Number {
+                    least: 1,
+                    most,
+                    found,
+                }
+                .of(field))
+            }
+        }
     }
 
     /// The number of lanes.

@@ -12,10 +12,10 @@
 //! [`Decoder`] takes bytes in any chunks and returns messages; [`Frame`] is the way out. A [`Message`] holds only what
 //! `.proto` allows: its types cannot be made otherwise, so nothing behind this module checks a length again.
 //!
-//! What decoding can cost is bounded before prost runs. A message is held once as bytes and once as types. Lists of
-//! messages are bounded by [`Outline`](outline)'s count of fields, 2,048 entries of less than 100 bytes; lists of
-//! numbers take at most 4 bytes for each byte received, twice that while they grow; all else is as long as it was on the
-//! wire. Nesting is four deep in the schema, and prost ends it at 100.
+//! What decoding can cost is bounded before prost runs. A message is held once as bytes and once as types. Its fields are
+//! counted first, [`FIELDS_MAX`] at most, so lists of messages stay below 80 KiB (entries of 40 bytes). Lists of numbers
+//! take up to 8 bytes for each byte received while they grow: 32 KiB before the hello is accepted, when only a hello or an
+//! error is decoded at all. All else is as long as it was on the wire. The schema nests four deep; prost ends at 100.
 
 mod admission;
 mod bounded;
