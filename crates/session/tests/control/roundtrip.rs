@@ -1,10 +1,5 @@
 //! What holds for every message, every chunking, and every string of bytes.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "tests; clippy.toml reaches only the functions marked so"
-)]
-
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use sealift_pages::PageSize;
@@ -14,6 +9,8 @@ use sealift_session::control::{
     RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState, SessionId, Shares, StageChange,
     Text, Verdict, Void, wire,
 };
+
+use super::accepted;
 
 fn text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
     ".{1,60}".prop_map(|text| Text::new("", text).unwrap())
@@ -216,12 +213,6 @@ fn message() -> impl Strategy<Value = Message> {
         pong.prop_map(Message::Pong),
         failure().prop_map(Message::Failure),
     ]
-}
-
-fn accepted() -> Decoder {
-    let mut decoder = Decoder::new();
-    decoder.accept_hello();
-    decoder
 }
 
 proptest! {
