@@ -225,6 +225,7 @@ mod tests {
             &[
                 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
             ],
+            &[0x0a, 0],             // critical that is no number
             &[0x80, 0x01, 5],       // a known kind that is a number
             &[0x82, 0x01, 1, 0x0b], // a group within a kind
         ] {
