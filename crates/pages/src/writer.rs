@@ -275,7 +275,8 @@ fn payload<'a>(record: &Record<'a>) -> &'a [u8] {
 /// Why a record was not appended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unwritable {
-    /// The batch or group has no room for it: end this one and begin the next.
+    /// The batch or group has no room for it: end this one and begin the next. In an empty one it means that the record
+    /// is too long for any.
     Full {
         /// Bytes that are left.
         room: usize,
