@@ -1,0 +1,63 @@
+//! The body of a batch: the digest in front, the records behind it.
+//!
+//! ```text
+//!  0           1                      33
+//!  +-----------+----------------------+----------+--
+//!  | algorithm | digest value         | records  | …
+//!  +-----------+----------------------+----------+--
+//! ```
+
+use crate::cursor::Cursor;
+use crate::digest::{Algorithm, DIGEST_LEN, Digest};
+use crate::layout::Layout;
+use crate::reader::Reader;
+use crate::refusal::{Refusal, Refused};
+
+/// The longest body: 1 MiB of guest memory, and a sixteenth for what describes it.
+pub const BODY_MAX: usize = (1 << 20) + (1 << 16);
+/// The most records, in bytes, that a group may hold: as much as a body, since a batch may be a single group.
+pub const GROUP_MAX: usize = BODY_MAX;
+/// Where the records begin.
+pub(crate) const HEADER_LEN: usize = 1 + DIGEST_LEN;
+
+/// A body that was opened and split; its records are not read yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Body<'a> {
+    digest: Digest,
+    records: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    /// Splits an opened body.
+    ///
+    /// # Errors
+    /// When it is longer than [`BODY_MAX`], shorter than its header, or names an unknown digest algorithm.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Refused> {
+        if bytes.len() > BODY_MAX {
+            return Err(Refusal::BodyTooLong { found: bytes.len() }.at(0));
+        }
+        let mut cursor = Cursor::new(bytes, 0);
+        let number = cursor.byte("digest algorithm")?;
+        let Some(algorithm) = Algorithm::from_wire(number) else {
+            return Err(Refusal::UnknownDigest { found: number }.at(0));
+        };
+        let mut value = [0; DIGEST_LEN];
+        value.copy_from_slice(cursor.take(DIGEST_LEN as u64, "digest value")?);
+        Ok(Self {
+            digest: Digest { algorithm, value },
+            records: &bytes[HEADER_LEN..],
+        })
+    }
+
+    /// What the sender says the digest over the batch's pages is.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Reads the records of batch number `batch`.
+    #[must_use]
+    pub const fn records<'l>(&self, layout: &'l Layout, batch: u64) -> Reader<'a, 'l> {
+        Reader::body(self.records, layout, batch)
+    }
+}

@@ -1,0 +1,157 @@
+//! The digest over what a batch puts into the guest: contents and addresses, resolved.
+//!
+//! ```text
+//!   digest = H( H(contents) ‖ H(addresses) )
+//!
+//!   contents    page ‖ page ‖ …                                        all that are not zero records
+//!   addresses   be16 block ‖ 0 ‖ be64 first page ‖ be64 run            a run of zeros
+//!               be16 block ‖ 1 ‖ be64 page                             any other page
+//! ```
+//!
+//! It looks through same-as, delta and compression: it proves that what is placed is what was read, however it
+//! travelled.
+
+use core::fmt;
+
+use sha2::Digest as _;
+
+use crate::layout::Address;
+
+/// The length of a digest, the same for each algorithm.
+pub const DIGEST_LEN: usize = 32;
+
+/// How a digest is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Algorithm {
+    /// SHA-256: always there.
+    Sha256,
+    /// BLAKE3: where both ends have it.
+    Blake3,
+}
+
+impl Algorithm {
+    pub(crate) const fn from_wire(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Sha256),
+            2 => Some(Self::Blake3),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn to_wire(self) -> u8 {
+        match self {
+            Self::Sha256 => 1,
+            Self::Blake3 => 2,
+        }
+    }
+}
+
+/// A digest and how it was made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Digest {
+    /// How.
+    pub algorithm: Algorithm,
+    /// The digest.
+    pub value: [u8; DIGEST_LEN],
+}
+
+/// The digest of a batch in the making. Pages go in in record order, groups in their place.
+#[derive(Clone)]
+pub struct PageDigest {
+    contents: Hasher,
+    addresses: Hasher,
+}
+
+impl PageDigest {
+    /// The digest of no pages yet.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self {
+            contents: Hasher::new(algorithm),
+            addresses: Hasher::new(algorithm),
+        }
+    }
+
+    /// A zero record.
+    pub fn zero(&mut self, first: Address, run: u64) {
+        let mut bytes = [0; 19];
+        bytes[..2].copy_from_slice(&first.block.to_be_bytes());
+        bytes[3..11].copy_from_slice(&first.page.to_be_bytes());
+        bytes[11..].copy_from_slice(&run.to_be_bytes());
+        self.addresses.update(&bytes);
+    }
+
+    /// Any other page record, with the content that the page gets.
+    pub fn page(&mut self, page: Address, content: &[u8]) {
+        let mut bytes = [0; 11];
+        bytes[..2].copy_from_slice(&page.block.to_be_bytes());
+        bytes[2] = 1;
+        bytes[3..].copy_from_slice(&page.page.to_be_bytes());
+        self.addresses.update(&bytes);
+        self.contents.update(content);
+    }
+
+    /// The digest of all that went in.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        let algorithm = self.contents.algorithm();
+        let mut outer = Hasher::new(algorithm);
+        outer.update(&self.contents.finish());
+        outer.update(&self.addresses.finish());
+        Digest {
+            algorithm,
+            value: outer.finish(),
+        }
+    }
+}
+
+impl fmt::Debug for PageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The state is derived from guest memory and stays out of logs.
+        f.debug_struct("PageDigest")
+            .field("algorithm", &self.contents.algorithm())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack, twice a batch; a box would allocate"
+)]
+enum Hasher {
+    Sha256(sha2::Sha256),
+    Blake3(blake3::Hasher),
+}
+
+impl Hasher {
+    fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
+            Algorithm::Blake3 => Self::Blake3(blake3::Hasher::new()),
+        }
+    }
+
+    const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Blake3(_) => Algorithm::Blake3,
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Blake3(hasher) => {
+                hasher.update(bytes);
+            }
+        }
+    }
+
+    fn finish(self) -> [u8; DIGEST_LEN] {
+        match self {
+            Self::Sha256(hasher) => hasher.finalize().into(),
+            Self::Blake3(hasher) => hasher.finalize().into(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The records of a batch, as they travel inside a sealed batch: `proto/WIRE.md` §3.
+//!
+//! ```text
+//!             body of a batch, opened
+//!  +-----------+--------------+--------+--------+--------+--
+//!  | algorithm | digest value | record | record | record | …
+//!  +-----------+--------------+--------+--------+--------+--
+//!        1            32       |
+//!                              +--> zero · literal · same-as · delta · opaque · barrier
+//!                              +--> group: compressed; inside it records again, but no groups
+//! ```
+//!
+//! The way out: a [`BodyWriter`] appends [`Record`]s to a buffer, chooses each page's addressing and leaves room
+//! for the [`Digest`] in front. The way in: [`Body::parse`] splits a body, its [`Reader`] yields the records as
+//! views into it. A literal page is never copied by either reading or resolving it.
+//!
+//! There is exactly one encoding for each list of records, and a reader takes nothing else: whatever it accepts,
+//! a writer turns into the same bytes again. Everything else is [`Refused`], with the offset and the reason.
+//!
+//! The crate has no sockets, clocks, threads or randomness. That is what `no_std` is for: the compiler checks it.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod body;
+mod cursor;
+mod digest;
+mod layout;
+mod patch;
+mod reader;
+mod record;
+mod refusal;
+pub mod varint;
+mod writer;
+
+pub use body::{BODY_MAX, Body, GROUP_MAX};
+pub use digest::{Algorithm, DIGEST_LEN, Digest, PageDigest};
+pub use layout::{
+    Address, BLOCKS_MAX, Contexts, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
+};
+pub use patch::{Diff, Patch, Run, Runs, WrongLength};
+pub use reader::Reader;
+pub use record::{Codec, Group, Origin, Record};
+pub use refusal::{Refusal, Refused};
+pub use writer::{BodyWriter, GroupWriter, Unwritable};

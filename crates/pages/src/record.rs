@@ -1,0 +1,125 @@
+//! What a batch says: one value per record.
+//!
+//! ```text
+//!   tag: +---------+------------+
+//!        | kind: 4 | address: 4 |      0x1a zero   0x2a literal   0x3a same-as   0x4a delta
+//!        +---------+------------+      0x50 opaque 0x60 barrier   0x70 group
+//! ```
+
+use crate::layout::Address;
+use crate::patch::Patch;
+
+/// One record. Pages, patches and other bytes are views into the body that they were read from, or into
+/// whatever the source wants to send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Record<'a> {
+    /// Pages of nothing but zeros, one after the other.
+    Zero {
+        /// The first of them.
+        first: Address,
+        /// How many; at least one.
+        run: u64,
+    },
+    /// A page as it is.
+    Literal {
+        /// Which page.
+        page: Address,
+        /// Its bytes, exactly a page.
+        content: &'a [u8],
+    },
+    /// A page with the content that another, or the same, had when it was sent.
+    SameAs {
+        /// Which page.
+        page: Address,
+        /// Where its content is.
+        origin: Origin,
+    },
+    /// A page that differs a little from a content that was sent.
+    Delta {
+        /// Which page.
+        page: Address,
+        /// The content to begin with.
+        origin: Origin,
+        /// What to change in it.
+        patch: Patch<'a>,
+    },
+    /// Bytes of a channel of QEMU's that are not pages.
+    Opaque {
+        /// 0 is the main channel, n the n-th of multifd.
+        channel: u16,
+        /// At least one byte.
+        bytes: &'a [u8],
+    },
+    /// All before it is placed and verified before anything after it is used.
+    Barrier,
+    /// Compressed records.
+    Group(Group<'a>),
+}
+
+/// A content that was sent before, named by where it went and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The page that got it.
+    pub page: Address,
+    /// How many batches ago; 0 is earlier in the same batch.
+    pub age: u64,
+}
+
+/// Compressed records. Carried as they are: whoever owns the compression contexts inflates them and reads the
+/// result with [`Reader::group`](crate::Reader::group).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Group<'a> {
+    /// How they are compressed.
+    pub codec: Codec,
+    /// The content slot that both ends mirror, 0 for none.
+    pub slot: u64,
+    /// The window that both ends mirror, 0 for none.
+    pub window: u64,
+    /// Bytes that must come out: 1 to [`GROUP_MAX`](crate::GROUP_MAX).
+    pub raw_len: usize,
+    /// The compressed bytes; at least one.
+    pub bytes: &'a [u8],
+}
+
+/// How a group is compressed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Codec {
+    /// Zstandard, RFC 8878.
+    Zstd,
+}
+
+impl Codec {
+    pub(crate) const fn from_wire(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn to_wire(self) -> u8 {
+        match self {
+            Self::Zstd => 1,
+        }
+    }
+}
+
+/// The kind of a record: the high four bits of its tag.
+pub(crate) mod kind {
+    pub(crate) const ZERO: u8 = 0x10;
+    pub(crate) const LITERAL: u8 = 0x20;
+    pub(crate) const SAME_AS: u8 = 0x30;
+    pub(crate) const DELTA: u8 = 0x40;
+    pub(crate) const OPAQUE: u8 = 0x50;
+    pub(crate) const BARRIER: u8 = 0x60;
+    pub(crate) const GROUP: u8 = 0x70;
+}
+
+/// How a page is addressed: the low four bits of its record's tag.
+pub(crate) mod addressing {
+    /// The page after the last one.
+    pub(crate) const NEXT: u8 = 0;
+    /// Some pages after that, in the same block.
+    pub(crate) const FURTHER: u8 = 1;
+    /// Block and page are spelled out.
+    pub(crate) const ANYWHERE: u8 = 2;
+}

@@ -1,0 +1,319 @@
+//! Appends records to a caller's buffer, each in its one form.
+//!
+//! The writer refuses what a reader would refuse, and says when a batch is full; a record that is not appended
+//! leaves the buffer as it was.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::body::{BODY_MAX, GROUP_MAX, HEADER_LEN};
+use crate::digest::Digest;
+use crate::layout::{Address, Layout};
+use crate::patch::WrongLength;
+use crate::reader::{check_age, check_raw_len, check_slot, check_window, reaches};
+use crate::record::{Group, Origin, Record, addressing, kind};
+use crate::refusal::Refusal;
+use crate::varint;
+
+/// Writes the body of a batch.
+#[derive(Debug)]
+pub struct BodyWriter<'b, 'l>(Records<'b, 'l>);
+
+impl<'b, 'l> BodyWriter<'b, 'l> {
+    /// Begins the body of batch number `batch` at the end of `buffer`.
+    pub fn new(buffer: &'b mut Vec<u8>, layout: &'l Layout, batch: u64) -> Self {
+        let start = buffer.len();
+        buffer.resize(start + HEADER_LEN, 0);
+        Self(Records {
+            buffer,
+            start,
+            max: BODY_MAX,
+            layout,
+            batch,
+            last: None,
+        })
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`Unwritable::Full`] when the batch has no room left for it; the others are a wrong use.
+    pub fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
+        self.0.append(record)
+    }
+
+    /// Bytes of the body so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// No record was appended yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == HEADER_LEN
+    }
+
+    /// Ends the body with the digest over its pages.
+    pub fn finish(self, digest: &Digest) {
+        let Records { buffer, start, .. } = self.0;
+        buffer[start] = digest.algorithm.to_wire();
+        buffer[start + 1..start + HEADER_LEN].copy_from_slice(&digest.value);
+    }
+}
+
+/// Writes the records of a group, to be compressed afterwards.
+#[derive(Debug)]
+pub struct GroupWriter<'b, 'l>(Records<'b, 'l>);
+
+impl<'b, 'l> GroupWriter<'b, 'l> {
+    /// Begins a group for batch number `batch` at the end of `buffer`.
+    pub fn new(buffer: &'b mut Vec<u8>, layout: &'l Layout, batch: u64) -> Self {
+        let start = buffer.len();
+        Self(Records {
+            buffer,
+            start,
+            max: GROUP_MAX,
+            layout,
+            batch,
+            last: None,
+        })
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`Unwritable::Full`] when the group has no room left for it; the others are a wrong use.
+    pub fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
+        if matches!(record, Record::Group(_)) {
+            return Err(Refusal::NestedGroup.into());
+        }
+        self.0.append(record)
+    }
+
+    /// Bytes of the group so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// No record was appended yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What both have in common.
+#[derive(Debug)]
+struct Records<'b, 'l> {
+    buffer: &'b mut Vec<u8>,
+    /// Where in the buffer the body or group begins.
+    start: usize,
+    /// How long it may become.
+    max: usize,
+    layout: &'l Layout,
+    batch: u64,
+    last: Option<Address>,
+}
+
+impl Records<'_, '_> {
+    fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
+        // Checked first: a payload that cannot fit must not make the buffer grow.
+        let room = self.max - self.len();
+        let payload = payload(record);
+        if payload.len() >= room {
+            return Err(Unwritable::Full { room });
+        }
+        let before = self.buffer.len();
+        let written = self.head(record).and_then(|last| {
+            let needed = self.buffer.len() - before + payload.len();
+            if needed > room {
+                Err(Unwritable::Full { room })
+            } else {
+                Ok(last)
+            }
+        });
+        match written {
+            Ok(last) => {
+                self.buffer.extend_from_slice(payload);
+                self.last = last;
+                Ok(())
+            }
+            Err(error) => {
+                self.buffer.truncate(before);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes all of a record but its payload; returns where relative addresses start from behind it.
+    fn head(&mut self, record: &Record<'_>) -> Result<Option<Address>, Unwritable> {
+        match *record {
+            Record::Zero { first, run } => {
+                let more = run.checked_sub(1).ok_or(Unwritable::EmptyRun)?;
+                let last = self.layout.check_run(first, more)?;
+                self.page(kind::ZERO, first)?;
+                self.varint(more);
+                Ok(Some(last))
+            }
+            Record::Literal { page, content } => {
+                self.whole_page(content.len())?;
+                self.page(kind::LITERAL, page)?;
+                Ok(Some(page))
+            }
+            Record::SameAs { page, origin } => {
+                self.page(kind::SAME_AS, page)?;
+                self.origin(origin)?;
+                Ok(Some(page))
+            }
+            Record::Delta {
+                page,
+                origin,
+                patch,
+            } => {
+                self.whole_page(patch.page_size())?;
+                self.page(kind::DELTA, page)?;
+                self.origin(origin)?;
+                self.varint(patch.as_bytes().len() as u64);
+                Ok(Some(page))
+            }
+            Record::Opaque { channel, bytes } => {
+                if bytes.is_empty() {
+                    return Err(Refusal::EmptyOpaque.into());
+                }
+                self.buffer.push(kind::OPAQUE);
+                self.varint(channel.into());
+                self.varint(bytes.len() as u64);
+                Ok(self.last)
+            }
+            Record::Barrier => {
+                self.buffer.push(kind::BARRIER);
+                Ok(self.last)
+            }
+            Record::Group(group) => {
+                self.group(&group)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn group(&mut self, group: &Group<'_>) -> Result<(), Unwritable> {
+        let contexts = self.layout.contexts();
+        check_slot(group.slot, contexts.slots)?;
+        check_window(group.window, contexts.windows)?;
+        check_raw_len(group.raw_len as u64)?;
+        if group.bytes.is_empty() {
+            return Err(Refusal::EmptyGroup.into());
+        }
+        self.buffer
+            .extend_from_slice(&[kind::GROUP, group.codec.to_wire()]);
+        self.varint(group.slot);
+        self.varint(group.window);
+        self.varint(group.raw_len as u64);
+        self.varint(group.bytes.len() as u64);
+        Ok(())
+    }
+
+    /// The tag and the shortest way to the page.
+    #[inline]
+    fn page(&mut self, kind: u8, page: Address) -> Result<(), Unwritable> {
+        self.layout.check_page(page)?;
+        match self.last {
+            Some(last) if reaches(last, page) => match page.page - last.page - 1 {
+                0 => self.buffer.push(kind | addressing::NEXT),
+                passed => {
+                    self.buffer.push(kind | addressing::FURTHER);
+                    self.varint(passed);
+                }
+            },
+            _ => {
+                self.buffer.push(kind | addressing::ANYWHERE);
+                self.anywhere(page);
+            }
+        }
+        Ok(())
+    }
+
+    fn origin(&mut self, origin: Origin) -> Result<(), Unwritable> {
+        self.layout.check_page(origin.page)?;
+        check_age(origin.age, self.batch)?;
+        self.anywhere(origin.page);
+        self.varint(origin.age);
+        Ok(())
+    }
+
+    fn anywhere(&mut self, page: Address) {
+        self.varint(page.block.into());
+        self.varint(page.page);
+    }
+
+    fn whole_page(&self, found: usize) -> Result<(), Unwritable> {
+        WrongLength::check(self.layout.page_size().bytes(), found).map_err(Unwritable::Page)
+    }
+
+    fn varint(&mut self, value: u64) {
+        varint::encode(value, self.buffer);
+    }
+}
+
+/// The bytes that a record ends with and that are not its own numbers.
+fn payload<'a>(record: &Record<'a>) -> &'a [u8] {
+    match *record {
+        Record::Literal { content, .. } => content,
+        Record::Delta { patch, .. } => patch.as_bytes(),
+        Record::Opaque { bytes, .. } => bytes,
+        Record::Group(group) => group.bytes,
+        Record::Zero { .. } | Record::SameAs { .. } | Record::Barrier => &[],
+    }
+}
+
+/// Why a record was not appended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unwritable {
+    /// The batch or group has no room for it: end this one and begin the next. In an empty one it means that the record
+    /// is too long for any.
+    Full {
+        /// Bytes that are left.
+        room: usize,
+    },
+    /// A run of no pages.
+    EmptyRun,
+    /// A literal, or the page that a patch is for, of another size than the layout's.
+    Page(WrongLength),
+    /// Something that each reader refuses.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Unwritable {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { room } => {
+                write!(f, "the record does not fit the {room} bytes that are left")
+            }
+            Self::EmptyRun => f.write_str("a run of zero pages has at least one page"),
+            Self::Page(_) => f.write_str("the record's content is not a page"),
+            Self::Refused(_) => f.write_str("the peer would refuse the record"),
+        }
+    }
+}
+
+impl core::error::Error for Unwritable {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Page(wrong) => Some(wrong),
+            Self::Refused(refusal) => Some(refusal),
+            Self::Full { .. } | Self::EmptyRun => None,
+        }
+    }
+}

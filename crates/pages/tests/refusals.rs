@@ -1,0 +1,458 @@
+//! Each reason to refuse a body, with the offset of the field that is at fault.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests; clippy.toml reaches only the functions marked so"
+)]
+
+use sealift_pages::{
+    Address, BODY_MAX, Body, BodyWriter, Codec, GROUP_MAX, Group, GroupWriter, Layout, Origin,
+    PAGE_SIZE_MIN, PageSize, Patch, Reader, Record, Refusal, Refused, Unwritable,
+};
+
+const BATCH: u64 = 5;
+/// Where the records begin.
+const H: usize = 33;
+
+fn layout() -> Layout {
+    Layout::new(PageSize::new(PAGE_SIZE_MIN).unwrap(), vec![16, 4]).unwrap()
+}
+
+fn refused(records: &[u8]) -> Refused {
+    let mut body = vec![1];
+    body.resize(H, 0);
+    body.extend_from_slice(records);
+    let layout = layout();
+    let mut reader = Body::parse(&body).unwrap().records(&layout, BATCH);
+    let refused = reader.find_map(Result::err).unwrap();
+    assert!(reader.next().is_none(), "nothing is read after a refusal");
+    refused
+}
+
+#[track_caller]
+fn check(records: &[u8], offset: usize, refusal: Refusal) {
+    assert_eq!(
+        refused(records),
+        Refused {
+            offset: H + offset,
+            refusal
+        }
+    );
+}
+
+#[test]
+fn bodies_without_their_header() {
+    let unknown = Body::parse(&[3; 40]).unwrap_err();
+    assert_eq!(
+        unknown,
+        Refused {
+            offset: 0,
+            refusal: Refusal::UnknownDigest { found: 3 }
+        }
+    );
+    let empty = Refusal::Truncated {
+        field: "digest algorithm",
+        needed: 1,
+        left: 0,
+    };
+    assert_eq!(
+        Body::parse(&[]).unwrap_err(),
+        Refused {
+            offset: 0,
+            refusal: empty
+        }
+    );
+    let short = Refusal::Truncated {
+        field: "digest value",
+        needed: 32,
+        left: 31,
+    };
+    assert_eq!(
+        Body::parse(&[1; 32]).unwrap_err(),
+        Refused {
+            offset: 1,
+            refusal: short
+        }
+    );
+    let long = Body::parse(&vec![1; BODY_MAX + 1]).unwrap_err();
+    assert_eq!(
+        long.refusal,
+        Refusal::BodyTooLong {
+            found: BODY_MAX + 1
+        }
+    );
+}
+
+#[test]
+fn tags_that_are_none() {
+    check(&[0x00], 0, Refusal::UnknownRecord { tag: 0x00 });
+    check(&[0x82], 0, Refusal::UnknownRecord { tag: 0x82 });
+    check(&[0x13], 0, Refusal::UnknownAddressing { tag: 0x13 });
+    check(
+        &[0x12, 0, 0, 0, 0x2f],
+        4,
+        Refusal::UnknownAddressing { tag: 0x2f },
+    );
+    for tag in [0x51, 0x62, 0x7f] {
+        check(&[tag, 1, 1, 1], 0, Refusal::StrayAddressing { tag });
+    }
+}
+
+#[test]
+fn numbers_that_are_not_in_their_shortest_form() {
+    check(
+        &[0x12, 0x80, 0x00, 0, 0],
+        1,
+        Refusal::LongVarint { field: "block" },
+    );
+    let mut huge = vec![0x12, 0];
+    huge.extend([0xff; 10]);
+    check(
+        &huge,
+        2,
+        Refusal::HugeVarint {
+            field: "page number",
+        },
+    );
+}
+
+#[test]
+fn fields_that_are_cut_short() {
+    check(
+        &[0x12, 0, 0],
+        3,
+        Refusal::Truncated {
+            field: "run",
+            needed: 1,
+            left: 0,
+        },
+    );
+    check(
+        &[0x12, 0, 0x80],
+        2,
+        Refusal::Truncated {
+            field: "page number",
+            needed: 2,
+            left: 1,
+        },
+    );
+    let page = Refusal::Truncated {
+        field: "page",
+        needed: 4096,
+        left: 2,
+    };
+    check(&[0x22, 0, 0, 7, 7], 3, page);
+    let opaque = Refusal::Truncated {
+        field: "opaque bytes",
+        needed: u64::MAX,
+        left: 1,
+    };
+    let mut huge = vec![0x50, 0];
+    huge.extend([0xff; 9]);
+    huge.extend([1, 9]);
+    check(&huge, 12, opaque);
+}
+
+#[test]
+fn relative_addresses_from_nowhere() {
+    check(&[0x10, 0], 0, Refusal::NoPageBefore { tag: 0x10 });
+    check(&[0x21, 1], 0, Refusal::NoPageBefore { tag: 0x21 });
+    // After a group the last page is forgotten.
+    let after_group = [0x12, 0, 0, 0, 0x70, 1, 0, 0, 1, 1, 0xaa, 0x10, 0];
+    check(&after_group, 11, Refusal::NoPageBefore { tag: 0x10 });
+    // After opaque bytes and a barrier it is not.
+    let after_others = [0x12, 0, 0, 0, 0x50, 0, 1, 9, 0x60, 0x12, 0, 5, 0];
+    check(&after_others, 9, Refusal::LongAddress { tag: 0x12 });
+}
+
+#[test]
+fn addresses_with_a_shorter_form() {
+    check(
+        &[0x12, 0, 0, 0, 0x12, 0, 1, 0],
+        4,
+        Refusal::LongAddress { tag: 0x12 },
+    );
+    check(
+        &[0x12, 0, 0, 0, 0x12, 0, 9, 0],
+        4,
+        Refusal::LongAddress { tag: 0x12 },
+    );
+    check(&[0x12, 0, 0, 0, 0x11, 0, 0], 5, Refusal::NothingPassedOver);
+}
+
+#[test]
+fn pages_that_were_not_admitted() {
+    check(
+        &[0x12, 2, 0, 0],
+        1,
+        Refusal::UnknownBlock {
+            block: 2,
+            blocks: 2,
+        },
+    );
+    let far = Refusal::UnknownBlock {
+        block: 65536,
+        blocks: 2,
+    };
+    check(&[0x12, 0x80, 0x80, 0x04, 0, 0], 1, far);
+    check(
+        &[0x12, 1, 4, 0],
+        2,
+        Refusal::PageBeyondBlock {
+            block: 1,
+            page: 4,
+            pages: 4,
+        },
+    );
+    // The page after the block's last one.
+    let next = Refusal::PageBeyondBlock {
+        block: 1,
+        page: 4,
+        pages: 4,
+    };
+    check(&[0x12, 1, 3, 0, 0x10, 0], 4, next);
+    let run = Refusal::RunBeyondBlock {
+        block: 1,
+        page: 2,
+        more: 2,
+        pages: 4,
+    };
+    check(&[0x12, 1, 2, 2], 3, run);
+    let mut endless = vec![0x12, 1, 2];
+    endless.extend([0xff; 9]);
+    endless.push(1);
+    let run = Refusal::RunBeyondBlock {
+        block: 1,
+        page: 2,
+        more: u64::MAX,
+        pages: 4,
+    };
+    check(&endless, 3, run);
+    let mut overflow = vec![0x12, 0, 0, 0, 0x11];
+    overflow.extend([0xff; 9]);
+    overflow.extend([1, 0]);
+    check(&overflow, 5, Refusal::AddressOverflow { passed: u64::MAX });
+    // What a reference names is held to the same.
+    let origin = Refusal::PageBeyondBlock {
+        block: 1,
+        page: 9,
+        pages: 4,
+    };
+    check(&[0x32, 0, 0, 1, 9, 0], 4, origin);
+}
+
+#[test]
+fn references_to_before_the_session() {
+    let layout = layout();
+    let mut body = vec![1];
+    body.resize(H, 0);
+    body.extend([0x32, 0, 0, 1, 0, 5]);
+    assert!(
+        Body::parse(&body)
+            .unwrap()
+            .records(&layout, BATCH)
+            .all(|record| record.is_ok())
+    );
+    check(
+        &[0x32, 0, 0, 1, 0, 6],
+        5,
+        Refusal::BeforeFirstBatch { age: 6, batch: 5 },
+    );
+}
+
+#[test]
+fn opaque_bytes() {
+    check(&[0x50, 0, 0], 2, Refusal::EmptyOpaque);
+    check(
+        &[0x50, 0x80, 0x80, 0x04, 1, 9],
+        1,
+        Refusal::UnknownChannel { found: 65536 },
+    );
+}
+
+#[test]
+fn groups() {
+    check(
+        &[0x70, 2, 0, 0, 1, 1, 9],
+        1,
+        Refusal::UnknownCodec { found: 2 },
+    );
+    check(
+        &[0x70, 1, 1, 0, 1, 1, 9],
+        2,
+        Refusal::SlotNotAgreed { slot: 1, agreed: 0 },
+    );
+    check(
+        &[0x70, 1, 0, 7, 1, 1, 9],
+        3,
+        Refusal::WindowNotAgreed {
+            window: 7,
+            agreed: 0,
+        },
+    );
+    check(
+        &[0x70, 1, 0, 0, 0, 1, 9],
+        4,
+        Refusal::RawLength { found: 0 },
+    );
+    // 1,114,113: one byte too many.
+    check(
+        &[0x70, 1, 0, 0, 0x81, 0x80, 0x44, 1, 9],
+        4,
+        Refusal::RawLength { found: 1_114_113 },
+    );
+    check(&[0x70, 1, 0, 0, 1, 0], 5, Refusal::EmptyGroup);
+}
+
+#[test]
+fn groups_within_groups() {
+    let layout = layout();
+    let inner = [0x60, 0x70, 1, 0, 0, 1, 1, 9];
+    let mut reader = Reader::group(&inner, &layout, BATCH).unwrap();
+    assert_eq!(reader.next(), Some(Ok(Record::Barrier)));
+    assert_eq!(
+        reader.next(),
+        Some(Err(Refused {
+            offset: 1,
+            refusal: Refusal::NestedGroup
+        }))
+    );
+    for (len, bytes) in [(0, vec![]), (GROUP_MAX + 1, vec![0x60; GROUP_MAX + 1])] {
+        let refused = Reader::group(&bytes, &layout, BATCH).unwrap_err();
+        assert_eq!(refused.refusal, Refusal::RawLength { found: len as u64 });
+    }
+}
+
+#[test]
+fn patches_within_a_delta() {
+    let delta = |rest: &[u8]| [&[0x42, 0, 0, 1, 0, 0], rest].concat();
+    check(&delta(&[0]), 7, Refusal::EmptyPatch);
+    check(&delta(&[2, 0, 0]), 8, Refusal::EmptyRun);
+    let long = Refusal::PatchTooLong {
+        found: 4096,
+        page_size: 4096,
+    };
+    check(&delta(&[0x80, 0x20, 0, 0]), 6, long);
+    let short = Refusal::Truncated {
+        field: "patch",
+        needed: 4,
+        left: 1,
+    };
+    check(&delta(&[4, 0]), 7, short);
+    check(&delta(&[6, 0, 1, 9, 0, 1, 9]), 10, Refusal::TouchingRuns);
+}
+
+#[test]
+fn a_writer_refuses_what_a_reader_would() {
+    let layout = layout();
+    let here = Address { block: 0, page: 0 };
+    let gone = Address { block: 1, page: 4 };
+    let beyond = Refusal::PageBeyondBlock {
+        block: 1,
+        page: 4,
+        pages: 4,
+    };
+    let content = [1; PAGE_SIZE_MIN];
+    let wider = PageSize::new(8192).unwrap();
+    let group = |slot, window, raw_len, bytes| {
+        Record::Group(Group {
+            codec: Codec::Zstd,
+            slot,
+            window,
+            raw_len,
+            bytes,
+        })
+    };
+    let refusals = [
+        (
+            Record::Literal {
+                page: gone,
+                content: &content,
+            },
+            beyond,
+        ),
+        (
+            Record::Zero {
+                first: gone,
+                run: 1,
+            },
+            beyond,
+        ),
+        (
+            Record::SameAs {
+                page: here,
+                origin: Origin { page: gone, age: 0 },
+            },
+            beyond,
+        ),
+        (
+            Record::SameAs {
+                page: here,
+                origin: Origin { page: here, age: 6 },
+            },
+            Refusal::BeforeFirstBatch { age: 6, batch: 5 },
+        ),
+        (
+            Record::Zero {
+                first: here,
+                run: 17,
+            },
+            Refusal::RunBeyondBlock {
+                block: 0,
+                page: 0,
+                more: 16,
+                pages: 16,
+            },
+        ),
+        (
+            Record::Opaque {
+                channel: 0,
+                bytes: &[],
+            },
+            Refusal::EmptyOpaque,
+        ),
+        (
+            group(1, 0, 1, &[9]),
+            Refusal::SlotNotAgreed { slot: 1, agreed: 0 },
+        ),
+        (
+            group(0, 1, 1, &[9]),
+            Refusal::WindowNotAgreed {
+                window: 1,
+                agreed: 0,
+            },
+        ),
+        (group(0, 0, 0, &[9]), Refusal::RawLength { found: 0 }),
+        (group(0, 0, 1, &[]), Refusal::EmptyGroup),
+    ];
+    let mut bytes = vec![];
+    let mut writer = BodyWriter::new(&mut bytes, &layout, BATCH);
+    for (record, refusal) in refusals {
+        assert_eq!(writer.append(&record), Err(Unwritable::Refused(refusal)));
+        assert!(writer.is_empty(), "{record:?}");
+    }
+    assert_eq!(
+        writer.append(&Record::Zero {
+            first: here,
+            run: 0
+        }),
+        Err(Unwritable::EmptyRun)
+    );
+    let half = Record::Literal {
+        page: here,
+        content: &content[..2048],
+    };
+    assert!(matches!(writer.append(&half), Err(Unwritable::Page(_))));
+    let patch = Patch::parse(&[0, 1, 9], wider).unwrap();
+    let delta = Record::Delta {
+        page: here,
+        origin: Origin { page: here, age: 1 },
+        patch,
+    };
+    assert!(matches!(writer.append(&delta), Err(Unwritable::Page(_))));
+    assert!(writer.is_empty());
+
+    let mut bytes = vec![];
+    let nested = GroupWriter::new(&mut bytes, &layout, BATCH).append(&group(0, 0, 1, &[9]));
+    assert_eq!(nested, Err(Unwritable::Refused(Refusal::NestedGroup)));
+}

@@ -1,0 +1,213 @@
+//! Which guest is to move, and whether it may: `admission.proto`.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use sealift_pages::{BLOCKS_MAX, PAGE_SIZE_MIN};
+
+use super::bounded::{Bytes, Text};
+use super::enumeration::enumeration;
+use super::invalid::{Invalid, Why, array, count, present};
+use super::wire;
+
+/// A guest that is to move.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Admission {
+    /// Its name.
+    pub name: Text<255>,
+    /// Its UUID; zeros when it has none.
+    pub uuid: [u8; 16],
+    /// Its machine type.
+    pub machine: Text<255>,
+    /// Its RAM blocks.
+    pub blocks: RamBlocks,
+    /// Memory that the receiver's host must have free.
+    pub memory_needed: u64,
+}
+
+/// 1 to 1,024 RAM blocks with different names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RamBlocks(Vec<RamBlock>);
+
+impl RamBlocks {
+    /// # Errors
+    /// When there are none, too many, or two of one name.
+    pub fn new(blocks: Vec<RamBlock>) -> Result<Self, Invalid> {
+        const FIELD: &str = "Admission.blocks";
+        count(FIELD, blocks.len(), 1, BLOCKS_MAX)?;
+        let mut names = BTreeSet::new();
+        for (index, block) in blocks.iter().enumerate() {
+            if !names.insert(block.name.as_slice()) {
+                return Err(Why::Repeated { index }.of(FIELD));
+            }
+        }
+        Ok(Self(blocks))
+    }
+
+    /// The blocks, in the order by which records number them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[RamBlock] {
+        &self.0
+    }
+}
+
+/// A RAM block as QEMU names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RamBlock {
+    name: Bytes<1, 255>,
+    length: u64,
+    page_size: u64,
+}
+
+impl RamBlock {
+    /// A block of `length` bytes, whose backing has pages of `page_size`.
+    ///
+    /// # Errors
+    /// When the length is 0 or no multiple of the smallest page, or the page size no power of two from there on.
+    pub fn new(name: Bytes<1, 255>, length: u64, page_size: u64) -> Result<Self, Invalid> {
+        let smallest = PAGE_SIZE_MIN as u64;
+        if length == 0 || !length.is_multiple_of(smallest) {
+            return Err(Why::Alignment { found: length }.of("RamBlock.length"));
+        }
+        if page_size < smallest || !page_size.is_power_of_two() {
+            return Err(Why::Alignment { found: page_size }.of("RamBlock.page_size"));
+        }
+        Ok(Self {
+            name,
+            length,
+            page_size,
+        })
+    }
+
+    /// QEMU's name of it.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name.as_slice()
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The page size of what backs it.
+    #[must_use]
+    pub const fn page_size(&self) -> u64 {
+        self.page_size
+    }
+}
+
+impl TryFrom<wire::Admission> for Admission {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Admission) -> Result<Self, Invalid> {
+        let blocks = wire.blocks.into_iter().map(|block| {
+            RamBlock::new(
+                Bytes::new("RamBlock.name", block.name)?,
+                block.length,
+                block.page_size,
+            )
+        });
+        Ok(Self {
+            name: Text::new("Admission.name", wire.name)?,
+            uuid: array("Admission.uuid", &wire.uuid)?,
+            machine: Text::new("Admission.machine", wire.machine)?,
+            blocks: RamBlocks::new(blocks.collect::<Result<_, _>>()?)?,
+            memory_needed: wire.memory_needed,
+        })
+    }
+}
+
+impl From<Admission> for wire::Admission {
+    fn from(admission: Admission) -> Self {
+        let block = |RamBlock {
+                         name,
+                         length,
+                         page_size,
+                     }| wire::RamBlock {
+            name: name.into_vec(),
+            length,
+            page_size,
+        };
+        Self {
+            name: admission.name.into_string(),
+            uuid: admission.uuid.to_vec(),
+            machine: admission.machine.into_string(),
+            blocks: admission.blocks.0.into_iter().map(block).collect(),
+            memory_needed: admission.memory_needed,
+        }
+    }
+}
+
+/// The receiver's answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The guest may come.
+    Accepted {
+        /// Memory that is free on the receiver's host.
+        memory_free: u64,
+    },
+    /// It may not.
+    Refused(Refused),
+}
+
+/// A guest that may not come.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// Why.
+    pub kind: RefusalKind,
+    /// Why, in words, and what to do.
+    pub explanation: Text<1024>,
+}
+
+enumeration! {
+    /// Why a guest may not come.
+    RefusalKind = wire::RefusalKind {
+        /// Not on the allow-list.
+        NotAllowed,
+        /// Not enough memory.
+        Memory,
+        /// No QEMU that waits for it.
+        Destination,
+        /// Too many sessions.
+        Busy,
+        /// Already here or on its way.
+        Duplicate,
+        /// Nothing to resume.
+        Resume,
+    }
+}
+
+impl TryFrom<wire::Verdict> for Verdict {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Verdict) -> Result<Self, Invalid> {
+        Ok(match present("Verdict.verdict", wire.verdict)? {
+            wire::verdict::Verdict::Accepted(accepted) => Self::Accepted {
+                memory_free: accepted.memory_free,
+            },
+            wire::verdict::Verdict::Refused(refused) => Self::Refused(Refused {
+                kind: RefusalKind::from_wire("Refused.kind", refused.kind)?,
+                explanation: Text::new("Refused.explanation", refused.explanation)?,
+            }),
+        })
+    }
+}
+
+impl From<Verdict> for wire::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        let verdict = match verdict {
+            Verdict::Accepted { memory_free } => {
+                wire::verdict::Verdict::Accepted(wire::Accepted { memory_free })
+            }
+            Verdict::Refused(refused) => wire::verdict::Verdict::Refused(wire::Refused {
+                kind: refused.kind.to_wire(),
+                explanation: refused.explanation.into_string(),
+            }),
+        };
+        Self {
+            verdict: Some(verdict),
+        }
+    }
+}

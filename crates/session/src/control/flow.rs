@@ -1,0 +1,286 @@
+//! While pages flow: `flow.proto`.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::invalid::{Invalid, Why, array, count, number};
+use super::wire;
+
+/// Ranges in one message: a round trip's worth of gaps on several lanes, 20 KiB of them.
+const RANGES_MAX: usize = 1024;
+/// Lanes have numbers below this.
+const LANES_MAX: usize = 256;
+
+/// Batch numbers from one to another, both included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BatchRange {
+    first: u64,
+    last: u64,
+}
+
+impl BatchRange {
+    /// # Errors
+    /// When the range is empty, or has no number behind it.
+    pub fn new(first: u64, last: u64) -> Result<Self, Invalid> {
+        number("BatchRange.last", last, first, u64::MAX - 1)?;
+        Ok(Self { first, last })
+    }
+
+    /// The first number.
+    #[must_use]
+    pub const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The last number.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+}
+
+/// `MIN` to 1,024 ranges that ascend, with a gap between each two.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BatchRanges<const MIN: usize>(Vec<BatchRange>);
+
+impl<const MIN: usize> BatchRanges<MIN> {
+    /// # Errors
+    /// When there are too few or too many, or they are out of order; `field` is named in the error.
+    pub fn new(field: &'static str, ranges: Vec<BatchRange>) -> Result<Self, Invalid> {
+        count(field, ranges.len(), MIN, RANGES_MAX)?;
+        for (index, pair) in ranges.windows(2).enumerate() {
+            // A range's last number has one behind it.
+            if pair[1].first <= pair[0].last + 1 {
+                return Err(Why::Disorder { index: index + 1 }.of(field));
+            }
+        }
+        Ok(Self(ranges))
+    }
+
+    /// The ranges.
+    #[must_use]
+    pub fn as_slice(&self) -> &[BatchRange] {
+        &self.0
+    }
+
+    fn from_wire(field: &'static str, ranges: &[wire::BatchRange]) -> Result<Self, Invalid> {
+        let range = |range: &wire::BatchRange| BatchRange::new(range.first, range.last);
+        Self::new(field, ranges.iter().map(range).collect::<Result<_, _>>()?)
+    }
+
+    fn to_wire(&self) -> Vec<wire::BatchRange> {
+        let range = |range: &BatchRange| wire::BatchRange {
+            first: range.first,
+            last: range.last,
+        };
+        self.0.iter().map(range).collect()
+    }
+}
+
+impl TryFrom<wire::Acknowledgement> for BatchRanges<1> {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Acknowledgement) -> Result<Self, Invalid> {
+        Self::from_wire("Acknowledgement.ranges", &wire.ranges)
+    }
+}
+
+impl From<BatchRanges<1>> for wire::Acknowledgement {
+    fn from(ranges: BatchRanges<1>) -> Self {
+        Self {
+            ranges: ranges.to_wire(),
+        }
+    }
+}
+
+/// Batch numbers that never come.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Void {
+    ranges: BatchRanges<0>,
+    next: u64,
+}
+
+impl Void {
+    /// The numbers in `ranges` never come, and `next` follows.
+    ///
+    /// # Errors
+    /// When a range reaches `next`.
+    pub fn new(ranges: BatchRanges<0>, next: u64) -> Result<Self, Invalid> {
+        if let Some(range) = ranges.0.last() {
+            number("Void.next", next, range.last + 1, u64::MAX)?;
+        }
+        Ok(Self { ranges, next })
+    }
+
+    /// The numbers that never come.
+    #[must_use]
+    pub const fn ranges(&self) -> &BatchRanges<0> {
+        &self.ranges
+    }
+
+    /// The first number behind all that was seen, or sent.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+impl TryFrom<wire::Void> for Void {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Void) -> Result<Self, Invalid> {
+        Self::new(
+            BatchRanges::from_wire("Void.ranges", &wire.ranges)?,
+            wire.next,
+        )
+    }
+}
+
+impl From<Void> for wire::Void {
+    fn from(void: Void) -> Self {
+        Self {
+            ranges: void.ranges.to_wire(),
+            next: void.next,
+        }
+    }
+}
+
+/// What a lane proves itself with, once.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct LaneToken {
+    /// The lane's number.
+    pub lane: u8,
+    /// The token: a secret.
+    pub token: [u8; 32],
+}
+
+impl fmt::Debug for LaneToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneToken")
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
+}
+
+/// At least one token, each for another lane.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LaneTokens(Vec<LaneToken>);
+
+impl LaneTokens {
+    /// # Errors
+    /// When there are none, or two for one lane.
+    pub fn new(tokens: Vec<LaneToken>) -> Result<Self, Invalid> {
+        const FIELD: &str = "LaneTokens.tokens";
+        count(FIELD, tokens.len(), 1, LANES_MAX)?;
+        let mut seen = [false; LANES_MAX];
+        for (index, token) in tokens.iter().enumerate() {
+            if core::mem::replace(&mut seen[usize::from(token.lane)], true) {
+                return Err(Why::Repeated { index }.of(FIELD));
+            }
+        }
+        Ok(Self(tokens))
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn as_slice(&self) -> &[LaneToken] {
+        &self.0
+    }
+}
+
+impl TryFrom<wire::LaneTokens> for LaneTokens {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::LaneTokens) -> Result<Self, Invalid> {
+        let token = |token: wire::LaneToken| {
+            let most = u64::from(u8::MAX);
+            let found = token.lane.into();
+            Ok(LaneToken {
+                lane: u8::try_from(token.lane).map_err(|_| {
+                    Why::Number {
+                        least: 0,
+                        most,
+                        found,
+                    }
+                    .of("LaneToken.lane")
+                })?,
+                token: array("LaneToken.token", &token.token)?,
+            })
+        };
+        Self::new(
+            wire.tokens
+                .into_iter()
+                .map(token)
+                .collect::<Result<_, _>>()?,
+        )
+    }
+}
+
+impl From<LaneTokens> for wire::LaneTokens {
+    fn from(tokens: LaneTokens) -> Self {
+        let token = |LaneToken { lane, token }| wire::LaneToken {
+            lane: u32::from(lane),
+            token: token.to_vec(),
+        };
+        Self {
+            tokens: tokens.0.into_iter().map(token).collect(),
+        }
+    }
+}
+
+/// The answer to a ping.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pong {
+    id: u64,
+    received_ns: u64,
+    sent_ns: u64,
+}
+
+impl Pong {
+    /// # Errors
+    /// When it was sent before the ping came in.
+    pub fn new(id: u64, received_ns: u64, sent_ns: u64) -> Result<Self, Invalid> {
+        number("Pong.sent_ns", sent_ns, received_ns, u64::MAX)?;
+        Ok(Self {
+            id,
+            received_ns,
+            sent_ns,
+        })
+    }
+
+    /// The ping's.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// When the ping came in, on the answering end's clock.
+    #[must_use]
+    pub const fn received_ns(&self) -> u64 {
+        self.received_ns
+    }
+
+    /// When the answer left, on the same clock.
+    #[must_use]
+    pub const fn sent_ns(&self) -> u64 {
+        self.sent_ns
+    }
+}
+
+impl TryFrom<wire::Pong> for Pong {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Pong) -> Result<Self, Invalid> {
+        Self::new(wire.id, wire.received_ns, wire.sent_ns)
+    }
+}
+
+impl From<Pong> for wire::Pong {
+    fn from(pong: Pong) -> Self {
+        Self {
+            id: pong.id,
+            received_ns: pong.received_ns,
+            sent_ns: pong.sent_ns,
+        }
+    }
+}

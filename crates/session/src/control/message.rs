@@ -1,0 +1,114 @@
+//! The messages, one variant for each kind of envelope.
+
+use super::admission::{Admission, Verdict};
+use super::bounded::Bytes;
+use super::failure::Failure;
+use super::flow::{BatchRanges, LaneTokens, Pong, Void};
+use super::handshake::{Choice, Hello, Offer, Shares};
+use super::invalid::{Invalid, array};
+use super::stage::StageChange;
+use super::wire;
+use super::wire::envelope::Kind;
+
+/// A message that was checked, or is about to be sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// The first one.
+    Hello(Hello),
+    /// What the source can do.
+    Offer(Offer),
+    /// What the receiver takes of that.
+    Choice(Choice),
+    /// The guest.
+    Admission(Admission),
+    /// Whether it may come.
+    Verdict(Verdict),
+    /// Public shares.
+    Shares(Shares),
+    /// Proof of the same keys.
+    Confirmation([u8; 32]),
+    /// Tokens for lanes.
+    LaneTokens(LaneTokens),
+    /// Batches that are placed.
+    Acknowledgement(BatchRanges<1>),
+    /// Batches that never come.
+    Void(Void),
+    /// A step of the session.
+    StageChange(StageChange),
+    /// Bytes of QEMU's return path.
+    ReturnPath(Bytes<1, { 64 << 10 }>),
+    /// How far the receiver is; any numbers are allowed.
+    Progress(wire::Progress),
+    /// For the round trip and the clocks; any numbers are allowed.
+    Ping(wire::Ping),
+    /// The answer.
+    Pong(Pong),
+    /// The end.
+    Failure(Failure),
+}
+
+impl Message {
+    /// A peer that does not know the kind must not go on without it.
+    const fn is_critical(&self) -> bool {
+        !matches!(self, Self::Progress(_) | Self::Ping(_) | Self::Pong(_))
+    }
+}
+
+impl TryFrom<Kind> for Message {
+    type Error = Invalid;
+
+    fn try_from(kind: Kind) -> Result<Self, Invalid> {
+        Ok(match kind {
+            Kind::Hello(wire) => Self::Hello(wire.try_into()?),
+            Kind::Offer(wire) => Self::Offer(wire.try_into()?),
+            Kind::Choice(wire) => Self::Choice(wire.try_into()?),
+            Kind::Admission(wire) => Self::Admission(wire.try_into()?),
+            Kind::Verdict(wire) => Self::Verdict(wire.try_into()?),
+            Kind::Shares(wire) => Self::Shares(wire.try_into()?),
+            Kind::Confirmation(wire) => {
+                Self::Confirmation(array("Confirmation.value", &wire.value)?)
+            }
+            Kind::LaneTokens(wire) => Self::LaneTokens(wire.try_into()?),
+            Kind::Acknowledgement(wire) => Self::Acknowledgement(wire.try_into()?),
+            Kind::Void(wire) => Self::Void(wire.try_into()?),
+            Kind::StageChange(wire) => Self::StageChange(wire.try_into()?),
+            Kind::ReturnPath(wire) => Self::ReturnPath(Bytes::new("ReturnPath.data", wire.data)?),
+            Kind::Progress(wire) => Self::Progress(wire),
+            Kind::Ping(wire) => Self::Ping(wire),
+            Kind::Pong(wire) => Self::Pong(wire.try_into()?),
+            Kind::Error(wire) => Self::Failure(wire.try_into()?),
+        })
+    }
+}
+
+impl From<Message> for wire::Envelope {
+    fn from(message: Message) -> Self {
+        let critical = message.is_critical();
+        let kind = match message {
+            Message::Hello(hello) => Kind::Hello(hello.into()),
+            Message::Offer(offer) => Kind::Offer(offer.into()),
+            Message::Choice(choice) => Kind::Choice(choice.into()),
+            Message::Admission(admission) => Kind::Admission(admission.into()),
+            Message::Verdict(verdict) => Kind::Verdict(verdict.into()),
+            Message::Shares(shares) => Kind::Shares(shares.into()),
+            Message::Confirmation(value) => Kind::Confirmation(wire::Confirmation {
+                value: value.to_vec(),
+            }),
+            Message::LaneTokens(tokens) => Kind::LaneTokens(tokens.into()),
+            Message::Acknowledgement(ranges) => Kind::Acknowledgement(ranges.into()),
+            Message::Void(void) => Kind::Void(void.into()),
+            Message::StageChange(change) => Kind::StageChange(change.into()),
+            Message::ReturnPath(data) => Kind::ReturnPath(wire::ReturnPath {
+                data: data.into_vec(),
+            }),
+            Message::Progress(progress) => Kind::Progress(progress),
+            Message::Ping(ping) => Kind::Ping(ping),
+            Message::Pong(pong) => Kind::Pong(pong.into()),
+            Message::Failure(failure) => Kind::Error(failure.into()),
+        };
+        Self {
+            critical,
+            kind: Some(kind),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The bounds of each field from the keys on.
+
+use sealift_session::control::wire::{self, envelope::Kind};
+use sealift_session::control::{BatchRange, BatchRanges, LaneToken, Why};
+
+use super::invalid;
+
+#[test]
+fn ranges() {
+    let acknowledge = |ranges: &[(u64, u64)]| {
+        let range = |&(first, last): &_| wire::BatchRange { first, last };
+        Kind::Acknowledgement(wire::Acknowledgement {
+            ranges: ranges.iter().map(range).collect(),
+        })
+    };
+    let field = "Acknowledgement.ranges";
+    invalid(
+        acknowledge(&[]),
+        field,
+        Why::Count {
+            least: 1,
+            most: 1024,
+            found: 0,
+        },
+    );
+    let many: Vec<_> = (0..1025).map(|n| (2 * n, 2 * n)).collect();
+    invalid(
+        acknowledge(&many),
+        field,
+        Why::Count {
+            least: 1,
+            most: 1024,
+            found: 1025,
+        },
+    );
+    let empty = Why::Number {
+        least: 5,
+        most: u64::MAX - 1,
+        found: 4,
+    };
+    invalid(acknowledge(&[(5, 4)]), "BatchRange.last", empty);
+    let endless = Why::Number {
+        least: 5,
+        most: u64::MAX - 1,
+        found: u64::MAX,
+    };
+    invalid(acknowledge(&[(5, u64::MAX)]), "BatchRange.last", endless);
+    for touching in [[(0, 4), (5, 6)], [(0, 4), (4, 6)], [(5, 6), (0, 3)]] {
+        invalid(acknowledge(&touching), field, Why::Disorder { index: 1 });
+    }
+    let ranges = vec![wire::BatchRange { first: 3, last: 9 }];
+    let void = Kind::Void(wire::Void { ranges, next: 9 });
+    invalid(
+        void,
+        "Void.next",
+        Why::Number {
+            least: 10,
+            most: u64::MAX,
+            found: 9,
+        },
+    );
+    let whole = BatchRanges::<1>::new("", vec![BatchRange::new(0, u64::MAX - 1).unwrap()]);
+    assert!(whole.is_ok());
+}
+
+#[test]
+fn tokens() {
+    let tokens = |lanes: &[u32]| {
+        let token = |&lane: &u32| wire::LaneToken {
+            lane,
+            token: vec![9; 32],
+        };
+        Kind::LaneTokens(wire::LaneTokens {
+            tokens: lanes.iter().map(token).collect(),
+        })
+    };
+    let list = "LaneTokens.tokens";
+    invalid(
+        tokens(&[]),
+        list,
+        Why::Count {
+            least: 1,
+            most: 256,
+            found: 0,
+        },
+    );
+    invalid(
+        tokens(&[0; 257]),
+        list,
+        Why::Count {
+            least: 1,
+            most: 256,
+            found: 257,
+        },
+    );
+    invalid(tokens(&[1, 0, 1]), list, Why::Repeated { index: 2 });
+    invalid(
+        tokens(&[256]),
+        "LaneToken.lane",
+        Why::Number {
+            least: 0,
+            most: 255,
+            found: 256,
+        },
+    );
+    let short = vec![wire::LaneToken {
+        lane: 0,
+        token: vec![9; 31],
+    }];
+    let length = Why::Length {
+        least: 32,
+        most: 32,
+        found: 31,
+    };
+    invalid(
+        Kind::LaneTokens(wire::LaneTokens { tokens: short }),
+        "LaneToken.token",
+        length,
+    );
+}
+
+#[test]
+fn the_rest() {
+    let shares = |ecdh, mlkem| {
+        Kind::Shares(wire::Shares {
+            ecdh: vec![0; ecdh],
+            mlkem: vec![0; mlkem],
+        })
+    };
+    invalid(
+        shares(66, 0),
+        "Shares.ecdh",
+        Why::Length {
+            least: 32,
+            most: 65,
+            found: 66,
+        },
+    );
+    invalid(
+        shares(32, 1185),
+        "Shares.mlkem",
+        Why::Length {
+            least: 0,
+            most: 1184,
+            found: 1185,
+        },
+    );
+    let proof = Kind::Confirmation(wire::Confirmation { value: vec![0; 33] });
+    invalid(
+        proof,
+        "Confirmation.value",
+        Why::Length {
+            least: 32,
+            most: 32,
+            found: 33,
+        },
+    );
+    for found in [0, 65537] {
+        let data = Kind::ReturnPath(wire::ReturnPath {
+            data: vec![0; found],
+        });
+        invalid(
+            data,
+            "ReturnPath.data",
+            Why::Length {
+                least: 1,
+                most: 65536,
+                found,
+            },
+        );
+    }
+    let pong = Kind::Pong(wire::Pong {
+        id: 0,
+        received_ns: 2,
+        sent_ns: 1,
+    });
+    invalid(
+        pong,
+        "Pong.sent_ns",
+        Why::Number {
+            least: 2,
+            most: u64::MAX,
+            found: 1,
+        },
+    );
+    let error = |kind, fault, message: &str| {
+        Kind::Error(wire::Error {
+            kind,
+            fault,
+            message: message.into(),
+        })
+    };
+    invalid(error(0, 1, "x"), "Error.kind", Why::Enumerator { found: 0 });
+    invalid(
+        error(1, 6, "x"),
+        "Error.fault",
+        Why::Enumerator { found: 6 },
+    );
+    let long = "x".repeat(1025);
+    let length = |found| Why::Length {
+        least: 1,
+        most: 1024,
+        found,
+    };
+    invalid(error(1, 1, ""), "Error.message", length(0));
+    invalid(error(1, 1, &long), "Error.message", length(1025));
+}
+
+#[test]
+fn stages() {
+    use wire::stage_change::Change;
+    let stage = |change| Kind::StageChange(wire::StageChange { change });
+    invalid(stage(None), "StageChange.change", Why::Missing);
+    let drained = wire::Drained {
+        batches: 1,
+        version_map: vec![],
+    };
+    let length = Why::Length {
+        least: 32,
+        most: 32,
+        found: 0,
+    };
+    invalid(
+        stage(Some(Change::Drained(drained))),
+        "Drained.version_map",
+        length,
+    );
+    let commit = stage(Some(Change::Commit(wire::Commit { run_state: 0 })));
+    invalid(commit, "Commit.run_state", Why::Enumerator { found: 0 });
+    invalid(
+        stage(Some(Change::Abort(wire::Abort { error: None }))),
+        "Abort.error",
+        Why::Missing,
+    );
+}
+
+#[test]
+fn secrets_stay_out_of_logs() {
+    let token = LaneToken {
+        lane: 3,
+        token: [0xab; 32],
+    };
+    assert_eq!(format!("{token:?}"), "LaneToken { lane: 3, .. }");
+}

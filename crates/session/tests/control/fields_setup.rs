@@ -1,0 +1,332 @@
+//! The bounds of each field up to the admission.
+
+use sealift_session::control::wire::{self, envelope::Kind};
+use sealift_session::control::{Choice, Distinct, Frame, Hello, Invalid, Message, Why};
+
+use super::{accepted, hello, invalid, offer};
+
+fn wire_hello() -> wire::Hello {
+    hello().into()
+}
+
+fn admission() -> wire::Admission {
+    wire::Admission {
+        name: "web-1".into(),
+        uuid: vec![1; 16],
+        machine: "pc-q35-10.0".into(),
+        blocks: vec![block("pc.ram")],
+        memory_needed: 5,
+    }
+}
+
+fn block(name: &str) -> wire::RamBlock {
+    wire::RamBlock {
+        name: name.into(),
+        length: 8192,
+        page_size: 4096,
+    }
+}
+
+#[test]
+fn hellos() {
+    let with = |change: fn(&mut wire::Hello)| {
+        let mut hello = wire_hello();
+        change(&mut hello);
+        Kind::Hello(hello)
+    };
+    let versions = "Hello.wire_versions";
+    let count = |found| Why::Count {
+        least: 1,
+        most: 16,
+        found,
+    };
+    invalid(
+        with(|hello| hello.wire_versions.clear()),
+        versions,
+        count(0),
+    );
+    invalid(
+        with(|hello| hello.wire_versions = (1..=17).collect()),
+        versions,
+        count(17),
+    );
+    invalid(
+        with(|hello| hello.wire_versions = vec![2, 1, 2]),
+        versions,
+        Why::Repeated { index: 2 },
+    );
+    let zero = Why::Number {
+        least: 1,
+        most: u32::MAX.into(),
+        found: 0,
+    };
+    invalid(with(|hello| hello.wire_versions = vec![0]), versions, zero);
+    invalid(
+        with(|hello| hello.role = 0),
+        "Hello.role",
+        Why::Enumerator { found: 0 },
+    );
+    invalid(
+        with(|hello| hello.role = 3),
+        "Hello.role",
+        Why::Enumerator { found: 3 },
+    );
+    let id = Why::Length {
+        least: 16,
+        most: 16,
+        found: 15,
+    };
+    invalid(
+        with(|hello| hello.session.truncate(15)),
+        "Hello.session",
+        id,
+    );
+    let long = Why::Length {
+        least: 1,
+        most: 255,
+        found: 256,
+    };
+    invalid(
+        with(|hello| hello.software = "x".repeat(256)),
+        "Hello.software",
+        long,
+    );
+}
+
+#[test]
+fn the_highest_common_version_is_taken() {
+    let with = |versions| Hello {
+        wire_versions: Distinct::new("", versions).unwrap(),
+        ..hello()
+    };
+    assert_eq!(
+        with(vec![1, 3, 2]).common_version(&with(vec![2, 1, 9])),
+        Some(2)
+    );
+    assert_eq!(with(vec![1]).common_version(&with(vec![2])), None);
+}
+
+#[test]
+fn offers() {
+    let wide = Why::Number {
+        least: 1,
+        most: 0xffff,
+        found: 0x1_0000,
+    };
+    invalid(
+        Kind::Offer(wire::Offer {
+            suites: vec![0x1_0000],
+            ..offer()
+        }),
+        "Offer.suites",
+        wide,
+    );
+    let no_sha = wire::Offer {
+        digests: vec![2],
+        ..offer()
+    };
+    invalid(Kind::Offer(no_sha), "Offer.digests: SHA-256", Why::Missing);
+    for found in [0, 257] {
+        let lanes = Why::Number {
+            least: 1,
+            most: 256,
+            found,
+        };
+        let offer = wire::Offer {
+            lanes: u32::try_from(found).unwrap(),
+            ..offer()
+        };
+        invalid(Kind::Offer(offer), "Offer.lanes", lanes);
+    }
+    for page_size in [0, 2048, 5000, 128 << 10] {
+        let found = page_size.into();
+        let offer = wire::Offer {
+            page_size,
+            ..offer()
+        };
+        invalid(
+            Kind::Offer(offer),
+            "Offer.page_size",
+            Why::Alignment { found },
+        );
+    }
+    invalid(
+        Kind::Offer(wire::Offer {
+            mirror: None,
+            ..offer()
+        }),
+        "Offer.mirror",
+        Why::Missing,
+    );
+    let slots = (1 << 40) + 1;
+    let mirror = Some(wire::MirrorBudget {
+        slots,
+        bases: 0,
+        windows: 0,
+    });
+    let much = Why::Number {
+        least: 0,
+        most: 1 << 40,
+        found: slots,
+    };
+    invalid(
+        Kind::Offer(wire::Offer { mirror, ..offer() }),
+        "MirrorBudget.slots",
+        much,
+    );
+}
+
+#[test]
+fn a_choice_takes_what_was_offered() {
+    let offer = wire::Offer {
+        codecs: vec![1, 2, 3],
+        ..offer()
+    }
+    .try_into()
+    .unwrap();
+    let good = wire::Choice {
+        suite: 0x0101,
+        digest: 1,
+        codecs: vec![1, 3],
+        lanes: 4,
+        mirror: Some(wire::MirrorBudget::default()),
+    };
+    let check = |choice: wire::Choice| Choice::try_from(choice).unwrap().check_within(&offer);
+    let refused = |field, why| Err(Invalid { field, why });
+    let not_offered = |found| Why::NotOffered { found };
+    assert_eq!(check(good.clone()), Ok(()));
+    let suite = wire::Choice {
+        suite: 1,
+        ..good.clone()
+    };
+    assert_eq!(check(suite), refused("Choice.suite", not_offered(1)));
+    let digest = wire::Choice {
+        digest: 2,
+        ..good.clone()
+    };
+    assert_eq!(check(digest), refused("Choice.digest", not_offered(2)));
+    let order = wire::Choice {
+        codecs: vec![3, 1],
+        ..good.clone()
+    };
+    assert_eq!(check(order), refused("Choice.codecs", not_offered(1)));
+    let lanes = wire::Choice {
+        lanes: 5,
+        ..good.clone()
+    };
+    let many = Why::Number {
+        least: 1,
+        most: 4,
+        found: 5,
+    };
+    assert_eq!(check(lanes), refused("Choice.lanes", many));
+    let mirror = Some(wire::MirrorBudget {
+        slots: 0,
+        bases: 1,
+        windows: 0,
+    });
+    let much = Why::Number {
+        least: 0,
+        most: 0,
+        found: 1,
+    };
+    assert_eq!(
+        check(wire::Choice { mirror, ..good }),
+        refused("MirrorBudget.bases", much)
+    );
+}
+
+#[test]
+fn admissions() {
+    let with = |change: fn(&mut wire::Admission)| {
+        let mut admission = admission();
+        change(&mut admission);
+        Kind::Admission(admission)
+    };
+    let length = |found| Why::Length {
+        least: 1,
+        most: 255,
+        found,
+    };
+    invalid(
+        with(|guest| guest.name.clear()),
+        "Admission.name",
+        length(0),
+    );
+    invalid(
+        with(|guest| guest.name = "ä".repeat(128)),
+        "Admission.name",
+        length(256),
+    );
+    invalid(
+        with(|guest| guest.machine.clear()),
+        "Admission.machine",
+        length(0),
+    );
+    let uuid = Why::Length {
+        least: 16,
+        most: 16,
+        found: 0,
+    };
+    invalid(with(|guest| guest.uuid.clear()), "Admission.uuid", uuid);
+    let blocks = |found| Why::Count {
+        least: 1,
+        most: 1024,
+        found,
+    };
+    invalid(
+        with(|guest| guest.blocks.clear()),
+        "Admission.blocks",
+        blocks(0),
+    );
+    let many = with(|guest| guest.blocks = (0..=1024).map(|n| block(&n.to_string())).collect());
+    invalid(many, "Admission.blocks", blocks(1025));
+    let twice = with(|guest| guest.blocks = vec![block("a"), block("b"), block("a")]);
+    invalid(twice, "Admission.blocks", Why::Repeated { index: 2 });
+    invalid(
+        with(|guest| guest.blocks[0].name.clear()),
+        "RamBlock.name",
+        length(0),
+    );
+    let aligned = |found| Why::Alignment { found };
+    invalid(
+        with(|guest| guest.blocks[0].length = 0),
+        "RamBlock.length",
+        aligned(0),
+    );
+    invalid(
+        with(|guest| guest.blocks[0].length = 6000),
+        "RamBlock.length",
+        aligned(6000),
+    );
+    invalid(
+        with(|guest| guest.blocks[0].page_size = 2048),
+        "RamBlock.page_size",
+        aligned(2048),
+    );
+    invalid(
+        Kind::Verdict(wire::Verdict::default()),
+        "Verdict.verdict",
+        Why::Missing,
+    );
+}
+
+#[test]
+fn the_largest_admission_fits() {
+    let mut largest = admission();
+    largest.name = "n".repeat(255);
+    largest.machine = "m".repeat(255);
+    largest.memory_needed = u64::MAX;
+    largest.blocks = (0..1024)
+        .map(|n| wire::RamBlock {
+            length: 1 << 63,
+            page_size: 1 << 63,
+            ..block(&format!("{n:0>255}"))
+        })
+        .collect();
+    let message = Message::Admission(largest.try_into().unwrap());
+    let frame = Frame::of(message.clone());
+    assert!(frame.as_bytes().len() < 300 << 10, "{frame:?}");
+    let received = accepted().next(&mut frame.as_bytes()).unwrap().unwrap();
+    assert_eq!(received.message, message);
+}

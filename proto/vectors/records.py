@@ -1,0 +1,437 @@
+#!/usr/bin/env python3
+"""Test vectors for the body of a batch: a second implementation of WIRE.md section 3, written from that page alone.
+
+    records.py            writes records.json
+    records.py --check    makes them again, compares, and reads every body back
+
+Only the standard library is needed. BLAKE3 comes from PyPI's `blake3`; without it those digests are kept from the
+file and reported as not checked, and the file is not written.
+
+A page's content is named by a seed: byte i is (seed + 7 i + 13 (i >> 8)) mod 256. In `body`, a list of pieces to
+join, an integer stands for the page of that seed and a string is hex.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+try:
+    from blake3 import blake3
+except ImportError:
+    blake3 = None
+
+FILE = pathlib.Path(__file__).with_name("records.json")
+PAGE = 4096
+LIMIT = 1_114_112
+
+
+def page(seed, size=PAGE):
+    return bytes((seed + 7 * i + 13 * (i >> 8)) % 256 for i in range(size))
+
+
+def varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+# ---- writing ----
+
+
+def patch_bytes(runs):
+    """runs: [offset, hex]"""
+    out, told = b"", 0
+    for offset, changed in runs:
+        changed = bytes.fromhex(changed)
+        out += varint(offset - told) + varint(len(changed)) + changed
+        told = offset + len(changed)
+    return out
+
+
+def write(records):
+    """Pieces of the body behind the digest."""
+    pieces, last = [], None
+    for r in records:
+        kind = r["record"]
+        if kind == "opaque":
+            data = bytes.fromhex(r["bytes"])
+            pieces.append(b"\x50" + varint(r["channel"]) + varint(len(data)) + data)
+            continue
+        if kind == "barrier":
+            pieces.append(b"\x60")
+            continue
+        if kind == "group":
+            data = bytes.fromhex(r["bytes"])
+            head = bytes([0x70, 1]) + b"".join(map(varint, (r["slot"], r["window"], r["raw_len"], len(data))))
+            pieces.append(head + data)
+            last = None
+            continue
+        block, number = r["page"]
+        tag = {"zero": 0x10, "literal": 0x20, "same-as": 0x30, "delta": 0x40}[kind]
+        if last and last[0] == block and number == last[1] + 1:
+            address = bytes([tag])
+        elif last and last[0] == block and number > last[1]:
+            address = bytes([tag | 1]) + varint(number - last[1] - 1)
+        else:
+            address = bytes([tag | 2]) + varint(block) + varint(number)
+        last = (block, number)
+        if kind == "zero":
+            pieces.append(address + varint(r["run"] - 1))
+            last = (block, number + r["run"] - 1)
+        elif kind == "literal":
+            pieces += [address, r["seed"]]
+        else:
+            origin = b"".join(map(varint, (*r["origin"], r["age"])))
+            pieces.append(address + origin)
+            if kind == "delta":
+                patch = patch_bytes(r["patch"])
+                pieces.append(varint(len(patch)) + patch)
+    return pieces
+
+
+def digest(algorithm, pages):
+    """pages: (block, first, run) for zeros, (block, page, bytes) for others."""
+    new = {1: hashlib.sha256, 2: blake3}[algorithm]
+    contents, addresses = new(), new()
+    for block, first, what in pages:
+        addresses.update(block.to_bytes(2, "big"))
+        if isinstance(what, int):
+            addresses.update(b"\x00" + first.to_bytes(8, "big") + what.to_bytes(8, "big"))
+        else:
+            addresses.update(b"\x01" + first.to_bytes(8, "big"))
+            contents.update(what)
+    return new(contents.digest() + addresses.digest()).digest()
+
+
+def resolve(records, earlier):
+    """The pages that a vector's records put into the guest, in order. Its groups are not inflated."""
+    now = {}
+    for r in records:
+        kind = r["record"]
+        if kind == "zero":
+            for n in range(r["run"]):
+                now[r["page"][0], r["page"][1] + n] = bytes(PAGE)
+            yield (*r["page"], r["run"])
+        elif kind in ("literal", "same-as", "delta"):
+            if kind == "literal":
+                content = page(r["seed"])
+            else:
+                origin = tuple(r["origin"])
+                content = now[origin] if r["age"] == 0 else page(earlier[f"{r['age']}/{origin[0]}/{origin[1]}"])
+            for offset, changed in r.get("patch", []):
+                changed = bytes.fromhex(changed)
+                content = content[:offset] + changed + content[offset + len(changed):]
+            now[tuple(r["page"])] = content
+            yield (*r["page"], content)
+
+
+# ---- reading ----
+
+
+class Refused(Exception):
+    def __init__(self, offset, reason):
+        super().__init__(f"{reason} at {offset}")
+        self.offset, self.reason = offset, reason
+
+
+class Bytes:
+    def __init__(self, data, at=0):
+        self.data, self.at = data, at
+
+    def take(self, n):
+        if self.at + n > len(self.data):
+            raise Refused(self.at, "Truncated")
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def varint(self):
+        start, value = self.at, 0
+        for i in range(10):
+            if self.at + i >= len(self.data):
+                raise Refused(start, "Truncated")
+            byte = self.data[self.at + i]
+            value |= (byte & 0x7F) << (7 * i)
+            if value >= 1 << 64 or (i == 9 and byte & 0x80):
+                raise Refused(start, "HugeVarint")
+            if not byte & 0x80:
+                if byte == 0 and i:
+                    raise Refused(start, "LongVarint")
+                self.at += i + 1
+                return value
+        raise AssertionError("unreachable")
+
+
+def read_patch(b, end):
+    runs, told = [], 0
+    while b.at < end:
+        start = b.at
+        gap = b.varint()
+        if gap == 0 and told:
+            raise Refused(start, "TouchingRuns")
+        at = b.at
+        changed = b.varint()
+        if changed == 0:
+            raise Refused(at, "EmptyRun")
+        if told + gap + changed > PAGE:
+            raise Refused(start, "RunBeyondPage")
+        runs.append([told + gap, b.take(changed).hex()])
+        told += gap + changed
+    if not runs:
+        raise Refused(b.at, "EmptyPatch")
+    return runs
+
+
+def read(body, blocks, batch, contexts=(0, 0), group=False):
+    b = Bytes(body)
+    if not group:
+        if b.take(1)[0] not in (1, 2):
+            raise Refused(0, "UnknownDigest")
+        b.take(32)
+    records, last = [], None
+
+    def anywhere():
+        at = b.at
+        block = b.varint()
+        if block >= len(blocks):
+            raise Refused(at, "UnknownBlock")
+        at = b.at
+        number = b.varint()
+        if number >= blocks[block]:
+            raise Refused(at, "PageBeyondBlock")
+        return [block, number]
+
+    while b.at < len(body):
+        start = b.at
+        tag = b.take(1)[0]
+        kind, mode = tag >> 4, tag & 15
+        if not 1 <= kind <= 7:
+            raise Refused(start, "UnknownRecord")
+        if kind >= 5:
+            if mode:
+                raise Refused(start, "StrayAddressing")
+            if kind == 6:
+                records.append({"record": "barrier"})
+                continue
+            if kind == 5:
+                at = b.at
+                channel = b.varint()
+                if channel > 0xFFFF:
+                    raise Refused(at, "UnknownChannel")
+                at = b.at
+                n = b.varint()
+                if n == 0:
+                    raise Refused(at, "EmptyOpaque")
+                records.append({"record": "opaque", "channel": channel, "bytes": b.take(n).hex()})
+                continue
+            if group:
+                raise Refused(start, "NestedGroup")
+            at = b.at
+            if b.take(1)[0] != 1:
+                raise Refused(at, "UnknownCodec")
+            numbers = []
+            for bound, reason in zip(contexts, ("SlotNotAgreed", "WindowNotAgreed")):
+                at = b.at
+                numbers.append(b.varint())
+                if numbers[-1] > bound:
+                    raise Refused(at, reason)
+            at = b.at
+            raw = b.varint()
+            if not 1 <= raw <= LIMIT:
+                raise Refused(at, "RawLength")
+            at = b.at
+            n = b.varint()
+            if n == 0:
+                raise Refused(at, "EmptyGroup")
+            data = b.take(n).hex()
+            records.append({"record": "group", "slot": numbers[0], "window": numbers[1], "raw_len": raw, "bytes": data})
+            last = None
+            continue
+        if mode > 2:
+            raise Refused(start, "UnknownAddressing")
+        if mode == 2:
+            where = anywhere()
+            if last and where[0] == last[0] and where[1] > last[1]:
+                raise Refused(start, "LongAddress")
+        else:
+            if not last:
+                raise Refused(start, "NoPageBefore")
+            passed, at = 0, start
+            if mode == 1:
+                at = b.at
+                passed = b.varint()
+                if passed == 0:
+                    raise Refused(at, "NothingPassedOver")
+            where = [last[0], last[1] + 1 + passed]
+            if where[1] >= 1 << 64:
+                raise Refused(at, "AddressOverflow")
+            if where[1] >= blocks[where[0]]:
+                raise Refused(start, "PageBeyondBlock")
+        last = where
+        if kind == 1:
+            at = b.at
+            run = b.varint() + 1
+            if where[1] + run > blocks[where[0]]:
+                raise Refused(at, "RunBeyondBlock")
+            last = [where[0], where[1] + run - 1]
+            records.append({"record": "zero", "page": where, "run": run})
+        elif kind == 2:
+            content = b.take(PAGE)
+            if content != page(content[0]):
+                raise AssertionError("a vector's pages have seeds")
+            records.append({"record": "literal", "page": where, "seed": content[0]})
+        else:
+            origin = anywhere()
+            at = b.at
+            age = b.varint()
+            if age > batch:
+                raise Refused(at, "BeforeFirstBatch")
+            r = {"record": "same-as", "page": where, "origin": origin, "age": age}
+            if kind == 4:
+                at = b.at
+                n = b.varint()
+                if n >= PAGE:
+                    raise Refused(at, "PatchTooLong")
+                at = b.at
+                b.take(n)
+                inner = Bytes(body[:at + n], at)
+                r |= {"record": "delta", "patch": read_patch(inner, at + n)}
+            records.append(r)
+    return records
+
+
+# ---- the vectors ----
+
+BLOCKS = [1 << 20, 4, 1 << 52]
+
+
+def accepted():
+    every = [
+        {"record": "zero", "page": [0, 0], "run": 1},
+        {"record": "zero", "page": [0, 1], "run": 300},
+        {"record": "literal", "page": [0, 301], "seed": 17},
+        {"record": "barrier"},
+        {"record": "literal", "page": [0, 302], "seed": 18},
+        {"record": "opaque", "channel": 0, "bytes": "51454d5566696c65"},
+        {"record": "same-as", "page": [0, 500], "origin": [0, 301], "age": 0},
+        {"record": "delta", "page": [0, 501], "origin": [0, 302], "age": 0, "patch": [[0, "ff"], [9, "0102"], [4095, "aa"]]},
+        {"record": "same-as", "page": [0, 3], "origin": [1, 3], "age": 2},
+        {"record": "delta", "page": [1, 3], "origin": [1, 3], "age": 700, "patch": [[200, "00" * 130]]},
+        {"record": "zero", "page": [2, (1 << 52) - 2], "run": 2},
+        {"record": "opaque", "channel": 65535, "bytes": "00" * 128},
+        {"record": "barrier"},
+    ]
+    earlier = {"2/1/3": 99, "700/1/3": 100}
+    grouped = [
+        {"record": "zero", "page": [0, 5], "run": 1},
+        {"record": "group", "slot": 0, "window": 0, "raw_len": 1, "bytes": "28b52ffd"},
+        {"record": "zero", "page": [0, 6], "run": 1},
+        {"record": "group", "slot": 2, "window": 130, "raw_len": LIMIT, "bytes": "00"},
+    ]
+    yield "nothing at all", 1, 0, [], {}, [0, 0]
+    yield "every record and every addressing", 1, 700, every, earlier, [0, 0]
+    yield "the same under BLAKE3", 2, 700, every, earlier, [0, 0]
+    yield "groups forget the last page", 1, 1, grouped, {}, [2, 130]
+
+
+def refused():
+    yield "UnknownRecord", 0, "80"
+    yield "UnknownAddressing", 0, "13"
+    yield "StrayAddressing", 0, "61"
+    yield "NoPageBefore", 0, "1000"
+    yield "NoPageBefore", 11, "12000000" + "7001000001 01aa".replace(" ", "") + "1000"
+    yield "LongAddress", 4, "12000000" + "12000100"
+    yield "LongAddress", 4, "12000000" + "12000500"
+    yield "NothingPassedOver", 5, "12000000" + "110000"
+    yield "AddressOverflow", 5, "12000000" + "11ffffffffffffffffff0100"
+    yield "LongVarint", 1, "1280000000"
+    yield "HugeVarint", 2, "1200" + "ff" * 9 + "02"
+    yield "HugeVarint", 2, "1200" + "ff" * 10
+    yield "Truncated", 3, "120000"
+    yield "Truncated", 3, "220000" + "00" * 4095
+    yield "Truncated", 3, "500005aabb"
+    yield "UnknownBlock", 1, "12030000"
+    yield "PageBeyondBlock", 2, "12010400"
+    yield "PageBeyondBlock", 4, "12010300" + "1000"
+    yield "RunBeyondBlock", 3, "12010202"
+    yield "BeforeFirstBatch", 5, "3200000100" + "0a"
+    yield "UnknownChannel", 1, "5080800401aa"
+    yield "EmptyOpaque", 2, "500000"
+    yield "UnknownCodec", 1, "70020000010100"
+    yield "SlotNotAgreed", 2, "70010100010100"
+    yield "WindowNotAgreed", 3, "70010001010100"
+    yield "RawLength", 4, "70010000000100"
+    yield "RawLength", 4, "700100008180440100"
+    yield "EmptyGroup", 5, "700100000100"
+    yield "PatchTooLong", 6, "420000010000" + "8020"
+    yield "EmptyPatch", 7, "42000001000000"
+    yield "EmptyRun", 8, "420000010000" + "03000000"
+    yield "TouchingRuns", 10, "420000010000" + "06000109000109"
+    yield "RunBeyondPage", 7, "420000010000" + "04802001aa"
+
+
+def join(pieces):
+    return b"".join(page(p) if isinstance(p, int) else bytes.fromhex(p) for p in pieces)
+
+
+def tidy(pieces):
+    """Pages as their seed; the bytes between joined, as hex."""
+    out = []
+    for p in pieces:
+        if isinstance(p, bytes):
+            p = p.hex()
+            if out and isinstance(out[-1], str):
+                p = out.pop() + p
+        out.append(p)
+    return out
+
+
+def make(kept):
+    """All vectors; what BLAKE3 would have said comes from `kept` when there is no BLAKE3."""
+    bodies = []
+    for index, (name, algorithm, batch, records, earlier, contexts) in enumerate(accepted()):
+        if algorithm == 2 and blake3 is None:
+            print(f"SKIPPED, no blake3 module: the digest of {name!r}", file=sys.stderr)
+            value = join(kept["accepted"][index]["body"])[1:33]
+        else:
+            value = digest(algorithm, resolve(records, earlier))
+        body = tidy([bytes([algorithm]) + value, *write(records)])
+        bodies.append({"name": name, "batch": batch, "contexts": contexts, "earlier": earlier,
+                       "digest": value.hex(), "records": records, "body": body})
+    header = "01" + "00" * 32
+    refusals = [{"refusal": reason, "offset": 33 + offset, "body": header + records}
+                for reason, offset, records in refused()]
+    return {"page_size": PAGE, "blocks": BLOCKS, "refused_batch": 9, "accepted": bodies, "refused": refusals}
+
+
+def check(vectors):
+    for v in vectors["accepted"]:
+        found = read(join(v["body"]), BLOCKS, v["batch"], v["contexts"])
+        assert found == v["records"], v["name"]
+    for v in vectors["refused"]:
+        try:
+            read(bytes.fromhex(v["body"]), BLOCKS, vectors["refused_batch"])
+        except Refused as r:
+            assert (r.reason, r.offset) == (v["refusal"], v["offset"]), f"{v}: found {r}"
+        else:
+            raise AssertionError(f"accepted: {v}")
+
+
+def main():
+    kept = json.loads(FILE.read_text()) if FILE.exists() else None
+    if blake3 is None and (kept is None or "--check" not in sys.argv):
+        sys.exit("records.json holds BLAKE3 digests: to write it, install PyPI's blake3")
+    vectors = make(kept)
+    check(vectors)
+    text = json.dumps(vectors, indent=1) + "\n"
+    if "--check" not in sys.argv:
+        FILE.write_text(text)
+    elif text != FILE.read_text():
+        sys.exit("records.json is not what records.py makes")
+    print(f"{len(vectors['accepted'])} bodies, {len(vectors['refused'])} refusals: ok")
+
+
+if __name__ == "__main__":
+    main()
