@@ -16,7 +16,7 @@
  *   hot=N     the first N pages are rewritten, the others only checked      (all)
  *   gap=N     time between two pages in units of 1024 turns of the TSC      (1500, about half a ms)
  *   tick=N    pages between two lines                                       (64)
- *   seeds=N   how many different random fillers there are of kind 4 and 5   (8)
+ *   seeds=N   how many different fillers there are of each kind from 2 to 5  (4)
  *
  * It prints `counter ready pages N`, then `tick T pages N bad B` for ever, and for each wrong page
  * `BAD index I version V`. It needs no interrupt, no paging and no device but COM1, and so the same
@@ -211,13 +211,15 @@ fill_word:
     ret
 
 fill_copy:
-    movl $12345, %eax
+    movl $1, %eax
     jmp text
 fill_text:
-    movl %esi, %eax
+    movl $1000000, %ebx
+    call always_same
     jmp text
 fill_new_text:
-    leal (%esi, %ebp), %eax
+    movl $2000000, %ebx
+    call new_with_version
 text:
     call start_random
     movl $FILLER_WORDS, %ecx
@@ -230,25 +232,33 @@ text:
     ret
 
 fill_random:
-    movl %esi, %eax
-    shrl $3, %eax
-    movl $1000000, %ebx
+    movl $3000000, %ebx
+    call always_same
     jmp random
 fill_new_random:
-    movl %esi, %eax
-    shrl $3, %eax
-    addl %ebp, %eax
-    xorl %ebx, %ebx
+    movl $4000000, %ebx
+    call new_with_version
 random:
-    xorl %edx, %edx
-    divl seeds
-    leal (%edx, %ebx), %eax
     call start_random
     movl $FILLER_WORDS, %ecx
 1:  call next_random
     stosl
     decl %ecx
     jnz 1b
+    ret
+
+/* ebx = base -> eax = base + one of `seeds` numbers */
+new_with_version:
+    movl %esi, %eax
+    shrl $3, %eax
+    addl %ebp, %eax
+    jmp 1f
+always_same:
+    movl %esi, %eax
+    shrl $3, %eax
+1:  xorl %edx, %edx
+    divl seeds
+    leal (%edx, %ebx), %eax
     ret
 
 /* xorshift32; its state must not be 0. */
@@ -425,7 +435,7 @@ pages:        .long 256
 hot:          .long 0xffffffff
 gap:          .long 1500
 tick:         .long 64
-seeds:        .long 8
+seeds:        .long 4
 ticks:        .long 0
 bad:          .long 0
 until_tick:   .long 0

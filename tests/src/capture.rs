@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cases::{Case, On};
@@ -17,6 +17,9 @@ use crate::{Context, Error};
 
 /// As small as it gets: fixtures are checked in.
 const COMPRESSION_LEVEL: i32 = 19;
+
+/// Post-copy's second channel carries only pages that the guest asked for, and whether it does is luck.
+const ATTEMPTS: u32 = 10;
 
 /// Whether this QEMU can do the case.
 #[must_use]
@@ -34,8 +37,16 @@ pub fn capture(case: &Case, qemu: &Qemu, directory: &Path) -> Result<Fixture, Er
         || qemu.machine(case.machine),
         |release| case.machine.of_release(release),
     );
-    let mut pair = Pair::start(case, qemu, &machine)?;
-    let recordings = migrate(&mut pair.source, &mut pair.destination, &case.plan)?;
+    let mut attempts = 0;
+    // The pair holds the directory with the recordings.
+    let (_pair, recordings) = loop {
+        attempts += 1;
+        let mut pair = Pair::start(case, qemu, &machine)?;
+        let recordings = migrate(&mut pair.source, &mut pair.destination, &case.plan)?;
+        if attempts == ATTEMPTS || every_channel_has_pages(&recordings)? {
+            break (pair, recordings);
+        }
+    };
 
     let name = format!("{}-{}", qemu.release(), case.name);
     let own = directory.join(&name);
@@ -54,7 +65,7 @@ pub fn capture(case: &Case, qemu: &Qemu, directory: &Path) -> Result<Fixture, Er
             .iter()
             .map(|&name| name.to_owned())
             .collect(),
-        parameters: Value::Object(Map::from_iter(case.plan.parameters.clone())),
+        parameters: Value::Object(case.plan.parameters.clone()),
         post_copy: case.plan.post_copy,
         memory: case.memory.to_owned(),
         arguments: case
@@ -65,6 +76,21 @@ pub fn capture(case: &Case, qemu: &Qemu, directory: &Path) -> Result<Fixture, Er
         guest: format!("counter {}", Workload::SMALL.command_line()),
         files,
     })
+}
+
+/// More than one record without content, the eight bytes of an EOS.
+fn every_channel_has_pages(recordings: &[Recording]) -> Result<bool, Error> {
+    for recording in recordings {
+        let path = &recording.forward;
+        if fs::metadata(path)
+            .context(format!("cannot read {}", path.display()))?
+            .len()
+            <= 8
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A running source and a waiting destination.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::guest::MEMORY;
 use crate::migration::Plan;
 use crate::qemu::Machine;
 
@@ -46,7 +47,7 @@ impl Case {
             name,
             machine,
             machine_release: None,
-            memory: "8M",
+            memory: MEMORY,
             arguments: &[],
             prepare: Vec::new(),
             plan: Plan {
@@ -104,7 +105,7 @@ pub fn all() -> Vec<Case> {
         }
         .capabilities(&["xbzrle", "return-path"])
         .parameters(&json!({ "xbzrle-cache-size": 4 << 20 })),
-        Case::new("postcopy-advised", I440fx).capabilities(&["postcopy-ram", "return-path"]),
+        Case::new("postcopy-advised", Microvm).capabilities(&["postcopy-ram", "return-path"]),
         Case {
             plan: Plan {
                 rounds: 2,
@@ -126,12 +127,12 @@ pub fn all() -> Vec<Case> {
         // The destination finds the guest's memory in the file; both ends must use the same.
         Case {
             plan: Plan::default(),
-            ..Case::new("ignore-shared", I440fx)
+            ..Case::new("ignore-shared", Microvm)
         }
         .capabilities(&["x-ignore-shared", "return-path"])
         .arguments(&[
             "-object",
-            "memory-backend-file,id=ram,size=8M,share=on,mem-path={shared}",
+            "memory-backend-file,id=ram,size=8200K,share=on,mem-path={shared}",
             "-machine",
             "memory-backend=ram",
         ]),
@@ -150,13 +151,13 @@ pub fn all() -> Vec<Case> {
         .parameters(&multifd("none"))
         .on(On::Modern),
         Case {
-            memory: "8M,maxmem=64M",
+            memory: "8200K,maxmem=64M",
             ..Case::new("virtio-mem", Q35)
         }
         .arguments(VIRTIO_MEM),
         // Without the early device state that 8.0 brought.
         Case {
-            memory: "8M,maxmem=64M",
+            memory: "8200K,maxmem=64M",
             machine_release: Some("7.2"),
             ..Case::new("virtio-mem-machine-7.2", Q35)
         }
@@ -180,7 +181,7 @@ pub fn all() -> Vec<Case> {
         }
         .capabilities(&["dirty-bitmaps", "return-path"])
         .arguments(&["-blockdev", "null-co,node-name=disk,size=1048576"]),
-        Case::new("switchover-ack", I440fx)
+        Case::new("switchover-ack", Microvm)
             .capabilities(&["return-path", "switchover-ack"])
             .on(On::Modern),
     ]

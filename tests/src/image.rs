@@ -17,19 +17,19 @@ pub struct Workload {
     pub gap: u32,
     /// Pages between two lines on the serial port.
     pub tick: u32,
-    /// How many different random fillers there are.
+    /// How many different fillers there are of each kind that has several.
     pub seeds: u32,
 }
 
 impl Workload {
-    /// For fixtures: 1 MiB of pages, all rewritten, about 2000 a second, and little entropy, so that what
+    /// For fixtures: 768 KiB of pages, all rewritten, about 2000 a second, and little entropy, so that what
     /// is checked in stays small.
     pub const SMALL: Self = Self {
-        pages: 256,
-        hot: 256,
+        pages: 192,
+        hot: 192,
         gap: 1500,
         tick: 64,
-        seeds: 8,
+        seeds: 2,
     };
 
     /// What the guest reads from its command line.

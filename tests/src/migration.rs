@@ -16,6 +16,8 @@ const HELD_DOWNTIME: u64 = 1;
 /// Afterwards nothing keeps it from finishing.
 const RELEASED_BANDWIDTH: u64 = 1 << 30;
 const RELEASED_DOWNTIME: u64 = 10_000;
+/// Post-copy is kept slow enough that the guest has to ask for pages (bytes per second).
+const POSTCOPY_BANDWIDTH: u64 = 64 << 10;
 
 /// How a guest is moved.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +53,10 @@ pub fn migrate(
         json!({ "uri": format!("unix:{}", listen.display()) }),
     )?;
     set_limits(source, HELD_BANDWIDTH, HELD_DOWNTIME)?;
+    source.qmp().execute(
+        "migrate-set-parameters",
+        json!({ "max-postcopy-bandwidth": POSTCOPY_BANDWIDTH }),
+    )?;
     source.qmp().execute(
         "migrate",
         json!({ "uri": format!("unix:{}", tap_at.display()) }),
