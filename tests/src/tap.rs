@@ -228,9 +228,12 @@ mod tests {
             // Nothing was written, and yet the connection arrives.
             ends.push((source, destination.accept().unwrap().0));
         }
+        let mut received = [0; 7];
         for (number, (source, destination)) in ends.iter_mut().enumerate() {
             write!(source, "there {number}").unwrap();
+            destination.read_exact(&mut received).unwrap();
             write!(destination, "back {number}").unwrap();
+            source.read_exact(&mut received[..6]).unwrap();
         }
         drop(ends);
 
@@ -240,6 +243,10 @@ mod tests {
             assert_eq!(
                 std::fs::read_to_string(&recording.forward).unwrap(),
                 format!("there {number}")
+            );
+            assert_eq!(
+                std::fs::read_to_string(&recording.back).unwrap(),
+                format!("back {number}")
             );
         }
     }

@@ -1,4 +1,9 @@
 //! A guest moves between two real QEMUs through the tap and goes on with all its memory right.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the tests share a function, and it is a test as well"
+)]
 
 use sealift_lab::guest::Launch;
 use sealift_lab::migration::{Plan, migrate};
