@@ -81,14 +81,14 @@ fn a_second_client_learns_that_the_socket_is_taken() {
     let mut guest = Launch::new(&qemu, &qemu.machine(Machine::Microvm))
         .start()
         .unwrap();
-    let control = guest.control();
-
-    let error = Qmp::connect(&control, NOT_LONG).unwrap_err();
+    let error = Qmp::connect(&guest.held_control(), NOT_LONG).unwrap_err();
     assert!(
         error.to_string().contains("takes one client at a time"),
         "{error}"
     );
 
+    // The guest has another socket for others.
+    Qmp::connect(&guest.free_control(), PATIENCE).unwrap();
     // The first one is none the worse for it.
     guest.qmp().execute("query-status", Value::Null).unwrap();
 }
