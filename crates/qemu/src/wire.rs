@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Event, Version};
 
-/// No line may be longer. The longest that QEMU sends is its answer to `query-qmp-schema`, 270 KB in
+/// No line may be longer. The longest that QEMU sends is its answer to `query-qmp-schema`, 236 KB in
 /// 10.0; 16 MiB is far beyond it and still bounds what a wrong peer can make this process hold.
 pub(crate) const MAX_LINE: usize = 16 << 20;
 
