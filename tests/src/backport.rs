@@ -59,6 +59,8 @@ pub fn install() -> Result<(), Error> {
 fn download(mirror: &Source, suite: &str) -> Result<(), Error> {
     let apt = directory().join("apt");
     let packages = directory().join("packages");
+    // An earlier attempt may have left another version.
+    let _ = fs::remove_dir_all(&packages);
     for needed in [
         &apt.join("lists/partial"),
         &apt.join("cache/archives/partial"),
@@ -94,6 +96,7 @@ fn unpack() -> Result<(), Error> {
     let whole = root();
     let partial = directory().join("root.partial");
     let packages = directory().join("packages");
+    let _ = fs::remove_dir_all(&partial);
     let mut libraries = Vec::new();
     for entry in fs::read_dir(&packages).context(format!("cannot read {}", packages.display()))? {
         let package = entry

@@ -50,6 +50,7 @@ pub fn capture(case: &Case, qemu: &Qemu, directory: &Path) -> Result<Fixture, Er
 
     let name = format!("{}-{}", qemu.release(), case.name);
     let own = directory.join(&name);
+    let _ = fs::remove_dir_all(&own);
     fs::create_dir_all(&own).context(format!("cannot make {}", own.display()))?;
     let mut files = Vec::new();
     for (connection, recording) in recordings.iter().enumerate() {

@@ -68,6 +68,12 @@ pub fn migrate(
         rounds >= plan.rounds && deltas >= plan.xbzrle_pages
     })
     .context("while rounds were collected")?;
+    let status = source.qmp().execute("query-migrate", Value::Null)?;
+    if status["xbzrle-cache"]["pages"].as_u64().unwrap_or(0) < plan.xbzrle_pages {
+        return Err(Error::new(
+            "the migration completed before enough pages were sent as XBZRLE",
+        ));
+    }
     if plan.post_copy {
         source
             .qmp()

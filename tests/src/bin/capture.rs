@@ -27,6 +27,9 @@ fn run(wanted: &[String]) -> Result<(), Error> {
     let mut kept = fixtures().unwrap_or_default();
     let mut made = 0;
     for qemu in qemu::all()? {
+        if wanted.is_empty() {
+            forget(&mut kept, &qemu.release())?;
+        }
         for case in cases::all().iter().filter(|case| is_possible(case, &qemu)) {
             let name = format!("{}-{}", qemu.release(), case.name);
             if !wanted.is_empty() && !wanted.contains(&name) {
@@ -47,6 +50,24 @@ fn run(wanted: &[String]) -> Result<(), Error> {
     }
     kept.sort_by(|a, b| a.name.cmp(&b.name));
     write_manifest(&directory, &kept)
+}
+
+/// Drops what an earlier run made with this QEMU: its cases may have gone.
+fn forget(kept: &mut Vec<Fixture>, release: &str) -> Result<(), Error> {
+    let of_release = |fixture: &Fixture| {
+        fixture
+            .name
+            .split_once('-')
+            .is_some_and(|(own, _)| own == release)
+    };
+    for fixture in kept.iter().filter(|fixture| of_release(fixture)) {
+        let path = directory().join(&fixture.name);
+        if path.exists() {
+            fs::remove_dir_all(&path).context(format!("cannot remove {}", path.display()))?;
+        }
+    }
+    kept.retain(|fixture| !of_release(fixture));
+    Ok(())
 }
 
 fn describe(fixture: &Fixture) -> String {
