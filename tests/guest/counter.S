@@ -14,7 +14,7 @@
  *
  *   pages=N   pages in the region, which begins at 2 MiB                    (256; at most 131072)
  *   hot=N     the first N pages are rewritten, the others only checked      (all)
- *   gap=N     time between two pages in units of 1024 turns of the TSC      (1500, about half a ms)
+ *   gap=N     time between two pages in units of 1024 turns of the TSC      (1500: half a ms at 3 GHz)
  *   tick=N    pages between two lines                                       (64)
  *   seeds=N   how many different fillers there are of each kind from 2 to 5  (4)
  *
@@ -28,6 +28,19 @@
     .set MAGIC, 0x5ea11f70
     .set COM1, 0x3f8
     .set FILLER_WORDS, 1020
+
+/* One step of xorshift32 in eax; spoils ebx. */
+    .macro NEXT_RANDOM
+    movl %eax, %ebx
+    shll $13, %ebx
+    xorl %ebx, %eax
+    movl %eax, %ebx
+    shrl $17, %ebx
+    xorl %ebx, %eax
+    movl %eax, %ebx
+    shll $5, %ebx
+    xorl %ebx, %eax
+    .endm
 
 /* XEN_ELFNOTE_PHYS32_ENTRY: QEMU's -kernel enters here in 32-bit protected mode, flat segments, ebx = start info. */
     .section .note.Xen, "a", @note
@@ -176,11 +189,19 @@ checksum:
     movl 0(%edi), %eax
     roll $5, %eax
     addl 4(%edi), %eax
-    leal 12(%edi), %esi
-    movl $1021, %ecx
+    roll $5, %eax
+    addl 12(%edi), %eax
+    leal 16(%edi), %esi
+    movl $FILLER_WORDS / 4, %ecx        /* unrolled: this loop is most of the guest's work */
 1:  roll $5, %eax
-    addl (%esi), %eax
-    addl $4, %esi
+    addl 0(%esi), %eax
+    roll $5, %eax
+    addl 4(%esi), %eax
+    roll $5, %eax
+    addl 8(%esi), %eax
+    roll $5, %eax
+    addl 12(%esi), %eax
+    addl $16, %esi
     decl %ecx
     jnz 1b
     popl %esi
@@ -223,10 +244,12 @@ fill_new_text:
 text:
     call start_random
     movl $FILLER_WORDS, %ecx
-1:  call next_random
-    shrl $28, %eax
-    movl text_words(, %eax, 4), %eax
-    stosl
+1:  NEXT_RANDOM
+    movl %eax, %ebx
+    shrl $28, %ebx
+    movl text_words(, %ebx, 4), %ebx
+    movl %ebx, (%edi)
+    addl $4, %edi
     decl %ecx
     jnz 1b
     ret
@@ -241,8 +264,9 @@ fill_new_random:
 random:
     call start_random
     movl $FILLER_WORDS, %ecx
-1:  call next_random
-    stosl
+1:  NEXT_RANDOM
+    movl %eax, (%edi)
+    addl $4, %edi
     decl %ecx
     jnz 1b
     ret
@@ -261,25 +285,10 @@ always_same:
     leal (%edx, %ebx), %eax
     ret
 
-/* xorshift32; its state must not be 0. */
+/* eax = seed -> eax = state of xorshift32, which must not be 0 */
 start_random:
     imull $0x9e3779b1, %eax, %eax
     orl $1, %eax
-    movl %eax, random_state
-    ret
-/* -> eax, spoils ebx */
-next_random:
-    movl random_state, %eax
-    movl %eax, %ebx
-    shll $13, %ebx
-    xorl %ebx, %eax
-    movl %eax, %ebx
-    shrl $17, %ebx
-    xorl %ebx, %eax
-    movl %eax, %ebx
-    shll $5, %ebx
-    xorl %ebx, %eax
-    movl %eax, random_state
     ret
 
 /* ---- command line -------------------------------------------------------------------------------- */
@@ -440,7 +449,6 @@ ticks:        .long 0
 bad:          .long 0
 until_tick:   .long 0
 last_turn:    .long 0
-random_state: .long 0
 number:       .space 11
 number_end:   .byte 0
 
