@@ -1,0 +1,28 @@
+//! The lab: everything that a test with a real QEMU needs.
+//!
+//! ```text
+//!   tools ─▶ qemu ─▶ guest ─┐                       cases: what is captured and how it is set up
+//!   (apt)   (7.2,    │      ├─▶ migration ─▶ capture ─▶ fixtures/…zst ─▶ fixtures (every other crate)
+//!            10.0)  image   │
+//!                           tap
+//! ```
+//!
+//! - [`tools`] installs what is missing, [`backport`] puts a second QEMU beside the distribution's;
+//! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
+//! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
+//! - [`cases`] lists the ways of migrating that are kept as fixtures, [`capture`] makes them, [`fixtures`] loads them.
+
+pub mod backport;
+pub mod capture;
+pub mod cases;
+mod error;
+pub mod fixtures;
+pub mod guest;
+pub mod image;
+pub mod migration;
+pub mod qemu;
+pub mod serial;
+pub mod tap;
+pub mod tools;
+
+pub use error::{Context, Error};
