@@ -77,11 +77,6 @@ impl Census {
             _ => 0,
         };
         let resent = self.seen_before(block, page);
-        // QEMU walks its bitmap upwards, block by block: going back is the next pass.
-        if self.last.is_none_or(|last| (block, page) <= last) {
-            self.passes += 1;
-        }
-        self.last = Some((block, page));
         if self.counts.len() <= block {
             self.counts.resize_with(block + 1, Counts::default);
         }
@@ -96,6 +91,14 @@ impl Census {
             Kind::Xbzrle => &mut counts.xbzrle,
             Kind::Compressed => &mut counts.compressed,
         } += 1;
+    }
+
+    /// QEMU has come to this page. It walks its bitmap upwards, block by block, so that going back is the next pass.
+    pub(super) fn walk(&mut self, block: usize, page: u64) {
+        if self.last.is_none_or(|last| (block, page) <= last) {
+            self.passes += 1;
+        }
+        self.last = Some((block, page));
     }
 
     /// A block's counts.
@@ -187,12 +190,17 @@ mod tests {
     #[test]
     fn kinds_passes_and_repeats_are_counted_per_block() {
         let mut census = Census::default();
-        census.record(0, 0, Kind::Literal(&[1; 4096]));
-        census.record(0, 1, Kind::Literal(&[1; 4096]));
-        census.record(1, 0, Kind::Zero);
-        census.record(0, 1, Kind::Xbzrle);
-        census.record(0, 2, Kind::Zero);
-        census.record(0, 0, Kind::Literal(&[2; 4096]));
+        for (block, page, kind) in [
+            (0, 0, Kind::Literal(&[1; 4096])),
+            (0, 1, Kind::Literal(&[1; 4096])),
+            (1, 0, Kind::Zero),
+            (0, 1, Kind::Xbzrle),
+            (0, 2, Kind::Zero),
+            (0, 0, Kind::Literal(&[2; 4096])),
+        ] {
+            census.walk(block, page);
+            census.record(block, page, kind);
+        }
         let counts = census.counts(0);
         assert_eq!((counts.literal, counts.duplicate, counts.resent), (3, 1, 2));
         assert_eq!((counts.zero, counts.xbzrle), (1, 1));

@@ -85,6 +85,10 @@ impl MultifdSurvey {
                 self.block = *self.blocks.entry(name).or_insert(next);
             }
         }
+        // Within a packet normal pages come before zero pages, each kind upwards.
+        if let Some(first) = packet.normal_pages().chain(packet.zero_pages()).min() {
+            self.census.walk(self.block, self.page(first));
+        }
         if packet.payload_len() > 0 {
             self.compression = packet.compression();
             if self.compression != Some(Compression::None) {

@@ -1,6 +1,8 @@
 //! What is noted of a main channel while its items go by.
 
-use sealift_stream::main_channel::{Content, Emitter, Item, Page, Parser, Section, Setting};
+use sealift_stream::main_channel::{
+    Command, Content, Emitter, Item, Page, Parser, Section, Setting,
+};
 use sealift_stream::{Cause, PageSize};
 
 use super::census::{Census, Kind};
@@ -42,7 +44,7 @@ impl MainSurvey {
             Item::Configuration(machine) => self.machine = Some(machine.to_string()),
             Item::Setting(setting) => self.setting(setting),
             Item::Command(command) => {
-                self.commands.push(format!("{command:?}"));
+                self.commands.push(name(command));
                 self.in_section = false;
             }
             Item::Section(section) => self.section(section),
@@ -66,8 +68,9 @@ impl MainSurvey {
             Content::Xbzrle(_) => Kind::Xbzrle,
             Content::Zlib(_) => Kind::Compressed,
         };
-        self.census
-            .record(page.block.index(), page.offset / bytes, kind);
+        let (block, number) = (page.block.index(), page.offset / bytes);
+        self.census.walk(block, number);
+        self.census.record(block, number, kind);
     }
 
     fn setting(&mut self, setting: &Setting<'_>) {
@@ -163,5 +166,18 @@ impl MainSurvey {
             device_state,
             opaque: Opaque::of(parser.surprise(), self.opaque_bytes),
         }
+    }
+}
+
+/// A command in short: a list of ranges may be long.
+fn name(command: &Command<'_>) -> String {
+    match command {
+        Command::PostcopyRamDiscard(discard) => {
+            let ranges = discard.ranges().len();
+            format!("PostcopyRamDiscard({}, {ranges} ranges)", discard.block)
+        }
+        Command::RecvBitmap(block) => format!("RecvBitmap({block})"),
+        Command::Packaged(bytes) => format!("Packaged({bytes} bytes)"),
+        other => format!("{other:?}"),
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod bounded;
+mod fixtures;
 mod lossless;
 mod main_channel;
 mod multifd;

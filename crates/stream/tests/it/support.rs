@@ -1,4 +1,5 @@
 //! Driving a parser as a connection does, and writing streams by hand.
+use sealift_stream::main_channel::Content;
 use sealift_stream::{Surprise, main_channel, multifd, return_path};
 
 /// What the three parsers have in common, for tests that hold for each.
@@ -23,8 +24,29 @@ impl Main {
     fn show(&mut self, item: &main_channel::Item<'_>) -> (Vec<u8>, String) {
         let mut out = Vec::new();
         self.emitter.emit(item, &mut out);
-        (out, format!("{item:?}"))
+        let text = match item {
+            main_channel::Item::Page(page) => {
+                let (block, offset, named) = (page.block, page.offset, page.named);
+                let content = match page.content {
+                    Content::Whole(bytes) => format!("Whole({})", short(bytes)),
+                    Content::Xbzrle(bytes) => format!("Xbzrle({})", short(bytes)),
+                    Content::Zlib(bytes) => format!("Zlib({})", short(bytes)),
+                    Content::Zero => "Zero".to_owned(),
+                };
+                format!("Page({block:?}, offset: {offset}, named: {named}, {content})")
+            }
+            other => format!("{other:?}"),
+        };
+        (out, text)
     }
+}
+
+/// Bytes in few words: pages are many.
+fn short(bytes: &[u8]) -> String {
+    let sum = bytes
+        .iter()
+        .fold(0u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte));
+    format!("{} bytes, {sum:08x}", bytes.len())
 }
 
 impl Channel for Main {
@@ -51,17 +73,30 @@ impl Channel for Main {
 
 pub(crate) struct Multifd(pub(crate) multifd::Parser);
 
+impl Multifd {
+    fn show(item: &multifd::Item<'_>) -> (Vec<u8>, String) {
+        let text = match item {
+            multifd::Item::Ram(packet) => {
+                let pages: Vec<u64> = packet.normal_pages().chain(packet.zero_pages()).collect();
+                let (number, bytes) = (packet.number(), short(packet.as_bytes()));
+                format!("Ram({number}, {:?}, {pages:?}, {bytes})", packet.block())
+            }
+            multifd::Item::Page { offset, bytes } => format!("Page({offset}, {})", short(bytes)),
+            other => format!("{other:?}"),
+        };
+        (item.as_bytes().to_vec(), text)
+    }
+}
+
 impl Channel for Multifd {
     const MAX_ITEM: usize = multifd::MAX_ITEM;
 
     fn pull(&mut self, input: &mut &[u8]) -> Option<(Vec<u8>, String)> {
-        let item = self.0.pull(input)?;
-        Some((item.as_bytes().to_vec(), format!("{item:?}")))
+        self.0.pull(input).map(|item| Self::show(&item))
     }
 
     fn finish(&mut self, rest: &[u8]) -> Option<(Vec<u8>, String)> {
-        let item = self.0.finish(rest)?;
-        Some((item.as_bytes().to_vec(), format!("{item:?}")))
+        self.0.finish(rest).map(|item| Self::show(&item))
     }
 
     fn offset(&self) -> u64 {
