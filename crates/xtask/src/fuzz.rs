@@ -32,16 +32,11 @@ fn run_all(seconds: u64) -> Result<(), Failed> {
     packages::install_cargo_tool("cargo-fuzz", CARGO_FUZZ)?;
     step::run(
         "seeds from the fixtures",
-        cargo([
-            "run",
-            "--quiet",
-            "--package",
-            "sealift-lab",
-            "--bin",
-            "seeds",
-            "--",
-        ])
-        .arg(folder().join("corpus")),
+        cargo(["run", "--quiet", "--bin", "seeds", "--manifest-path"])
+            .arg(folder().join("Cargo.toml"))
+            .arg("--")
+            .arg(folder().join("corpus"))
+            .env("CARGO_TARGET_DIR", folder().join("target")),
     )?;
     step::run("building the fuzz targets", &mut cargo_fuzz("build"))?;
     for target in targets()? {

@@ -91,10 +91,9 @@ fn clippy(manifest: &Path) -> std::process::Command {
 }
 
 fn is_no_std(lib: &str) -> bool {
-    let mut lines = lib.lines().map(str::trim).peekable();
     let mut no_std = false;
     let mut test_only = false;
-    while let Some(line) = lines.next() {
+    for line in lib.lines().map(str::trim) {
         no_std |= line == "#![no_std]";
         if line.contains("extern crate std") && !test_only {
             return false;
