@@ -10,6 +10,8 @@
 //! - [`tools`] installs what is missing, [`backport`] puts a second QEMU beside the distribution's;
 //! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
 //! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
+//! - [`reload`] takes a stream from one QEMU and gives one to another;
+//! - [`sealed`] takes a captured stream through the inner crates: apart, sealed, opened, together;
 //! - [`cases`] lists the ways of migrating that are kept as fixtures, [`capture`] makes them, [`fixtures`] loads them.
 
 pub mod backport;
@@ -21,6 +23,8 @@ pub mod guest;
 pub mod image;
 pub mod migration;
 pub mod qemu;
+pub mod reload;
+pub mod sealed;
 pub mod serial;
 pub mod tap;
 pub mod tools;

@@ -81,7 +81,7 @@ pub fn migrate(
     }
     set_limits(source, RELEASED_BANDWIDTH, RELEASED_DOWNTIME)?;
     wait(source, destination, is_completed).context("while the migration was to finish")?;
-    wait_completed(destination)?;
+    wait_completed(destination).context("the destination")?;
 
     let recordings = tap.finish(PATIENCE)?;
     goes_on(source, destination)?;
@@ -141,18 +141,17 @@ fn wait(
     }
 }
 
-fn wait_completed(destination: &mut Guest) -> Result<(), Error> {
+/// Waits until this end says that it is through.
+pub(crate) fn wait_completed(guest: &mut Guest) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        destination.alive().context("the destination")?;
-        let status = destination.qmp().execute("query-migrate", Value::Null)?;
+        guest.alive()?;
+        let status = guest.qmp().execute("query-migrate", Value::Null)?;
         if is_completed(&status) {
             return Ok(());
         }
-        if Instant::now() >= deadline {
-            return Err(Error::new(format!(
-                "the destination did not complete; it reports {status}"
-            )));
+        if status["status"] == "failed" || Instant::now() >= deadline {
+            return Err(Error::new(format!("not completed, but {status}")));
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -64,7 +64,13 @@ impl Blocks {
         self.list.is_empty()
     }
 
-    /// The block at this place.
+    /// The block at so many places from the first.
+    pub fn id(&self, index: usize) -> Option<BlockId> {
+        let id = u16::try_from(index).ok().map(BlockId)?;
+        self.block(id).map(|_| id)
+    }
+
+    /// The block of this id.
     pub fn block(&self, id: BlockId) -> Option<&Block> {
         self.list.get(id.index())
     }
