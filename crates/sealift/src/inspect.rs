@@ -37,7 +37,7 @@ use survey::MainSurvey;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sealift inspect web1.stream
-  sealift inspect --json web1.stream | jq .blocks
+  sealift inspect --json web1.stream | jq .ram.blocks
   zstdcat web1.stream.zst | sealift inspect -")]
 pub(crate) struct Arguments {
     /// The captured stream, or - for standard input.
