@@ -30,3 +30,9 @@ pub mod tap;
 pub mod tools;
 
 pub use error::{Context, Error};
+
+/// Whether the long matrices are wanted: `cargo xtask test --all` sets `SEALIFT_MATRIX=all`.
+#[must_use]
+pub fn whole_matrix() -> bool {
+    std::env::var("SEALIFT_MATRIX").is_ok_and(|matrix| matrix == "all")
+}

@@ -8,6 +8,7 @@
 use sealift_lab::guest::Launch;
 use sealift_lab::migration::{Plan, migrate};
 use sealift_lab::qemu::{self, Machine, Qemu};
+use sealift_lab::whole_matrix;
 
 /// Three rounds, so that pages are sent again while the guest goes on writing.
 fn plan() -> Plan {
@@ -38,8 +39,15 @@ fn move_guest(from: &Qemu, to: &Qemu, machine: &str) {
 
 #[test]
 fn a_guest_goes_on_after_moving_on_each_qemu() {
+    let machines = if whole_matrix() {
+        &[Machine::I440fx, Machine::Q35, Machine::Microvm][..]
+    } else {
+        &[Machine::I440fx]
+    };
     for qemu in qemu::all().unwrap() {
-        move_guest(&qemu, &qemu, &qemu.machine(Machine::I440fx));
+        for machine in machines {
+            move_guest(&qemu, &qemu, &qemu.machine(*machine));
+        }
     }
 }
 

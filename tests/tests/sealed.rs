@@ -7,7 +7,7 @@
 use sealift_lab::fixtures::fixtures;
 use sealift_lab::guest::Launch;
 use sealift_lab::qemu::{self, Machine, Qemu};
-use sealift_lab::{reload, sealed};
+use sealift_lab::{reload, sealed, whole_matrix};
 
 fn reload(qemu: &Qemu, machine: Machine) {
     let launch = Launch::new(qemu, &qemu.machine(machine));
@@ -27,15 +27,15 @@ fn reload(qemu: &Qemu, machine: Machine) {
 
 #[test]
 fn a_guest_runs_on_after_its_stream_was_sealed_and_opened() {
+    let machines = if whole_matrix() {
+        &[Machine::I440fx, Machine::Q35, Machine::Microvm][..]
+    } else {
+        &[Machine::I440fx]
+    };
     for qemu in qemu::all().unwrap() {
-        reload(&qemu, Machine::I440fx);
-    }
-}
-
-#[test]
-fn a_guest_without_a_bios_of_its_own_too() {
-    for qemu in qemu::all().unwrap() {
-        reload(&qemu, Machine::Microvm);
+        for machine in machines {
+            reload(&qemu, *machine);
+        }
     }
 }
 

@@ -41,8 +41,11 @@ enum Command {
     },
     /// Capture a real guest's migration, take it apart, seal it, open it, and let a second QEMU go on from it.
     Demo,
-    /// Capture the fixtures again from real QEMUs.
-    Capture,
+    /// Capture the fixtures again from real QEMUs, all of them or those named. Each full run adds 3 MB to the repository's history.
+    Capture {
+        /// Such as 10.0-xbzrle.
+        names: Vec<String>,
+    },
     /// Measure.
     Bench {
         #[command(subcommand)]
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
         Command::Check => suite::check(),
         Command::Test { all } => suite::test(all),
         Command::Demo => demo(),
-        Command::Capture => capture(),
+        Command::Capture { names } => capture(&names),
         Command::Bench {
             what: Bench::Core { json },
         } => bench_core(json),
@@ -94,12 +97,13 @@ fn demo() -> Result<(), Failed> {
     )
 }
 
-fn capture() -> Result<(), Failed> {
+fn capture(names: &[String]) -> Result<(), Failed> {
     packages::install(packages::BUILD)?;
     step::run(
         "capturing the fixtures",
         cargo(["run", "--quiet", "--release", "--package", "sealift-lab"])
-            .args(["--bin", "capture"]),
+            .args(["--bin", "capture", "--"])
+            .args(names),
     )
 }
 
