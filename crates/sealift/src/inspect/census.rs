@@ -50,6 +50,24 @@ pub(super) struct Zstd {
     pub(super) bytes_out: u64,
 }
 
+/// Guest memory.
+#[derive(Serialize)]
+pub(super) struct Ram {
+    pub(super) blocks: Vec<BlockLine>,
+    pub(super) passes: u64,
+    pub(super) duplicates_exact: bool,
+    pub(super) resent_exact: bool,
+    pub(super) zstd: Zstd,
+}
+
+#[derive(Serialize)]
+pub(super) struct BlockLine {
+    pub(super) name: String,
+    pub(super) bytes: Option<u64>,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
+}
+
 /// The census of one channel.
 #[derive(Default)]
 pub(super) struct Census {
@@ -101,34 +119,26 @@ impl Census {
         self.last = Some((block, page));
     }
 
-    /// A block's counts.
-    pub(super) fn counts(&self, block: usize) -> Counts {
-        self.counts.get(block).cloned().unwrap_or_default()
-    }
-
-    /// Passes over memory: how often the pages' addresses started again from below.
-    pub(super) fn passes(&self) -> u64 {
-        self.passes
-    }
-
-    /// Whether the duplicates were counted, not estimated.
-    pub(super) fn duplicates_are_exact(&self) -> bool {
-        self.distinct.is_exact()
-    }
-
-    /// Whether re-sent pages were all counted: not in a guest too large for the map.
-    pub(super) fn resent_is_exact(&self) -> bool {
-        !self.map_full
-    }
-
-    /// What zstd made of the literal pages, the last batch included.
-    pub(super) fn zstd(&mut self) -> Zstd {
+    /// What came of it, for blocks of these names and lengths.
+    pub(super) fn report(mut self, blocks: impl IntoIterator<Item = (String, Option<u64>)>) -> Ram {
         self.flush();
-        Zstd {
-            level: LEVEL,
-            batch_bytes: BATCH,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
+        let blocks = blocks.into_iter().enumerate();
+        let blocks = blocks.map(|(place, (name, bytes))| BlockLine {
+            name,
+            bytes,
+            counts: self.counts.get(place).cloned().unwrap_or_default(),
+        });
+        Ram {
+            blocks: blocks.collect(),
+            passes: self.passes,
+            duplicates_exact: self.distinct.is_exact(),
+            resent_exact: !self.map_full,
+            zstd: Zstd {
+                level: LEVEL,
+                batch_bytes: BATCH,
+                bytes_in: self.bytes_in,
+                bytes_out: self.bytes_out,
+            },
         }
     }
 
@@ -201,14 +211,14 @@ mod tests {
             census.walk(block, page);
             census.record(block, page, kind);
         }
-        let counts = census.counts(0);
+        let ram = census.report([("a".into(), None), ("b".into(), None)]);
+        let counts = &ram.blocks[0].counts;
         assert_eq!((counts.literal, counts.duplicate, counts.resent), (3, 1, 2));
         assert_eq!((counts.zero, counts.xbzrle), (1, 1));
-        assert_eq!(census.counts(1).zero, 1);
-        assert_eq!(census.passes(), 3);
-        let zstd = census.zstd();
-        assert_eq!(zstd.bytes_in, 3 * 4096);
-        assert!(zstd.bytes_out < 200);
+        assert_eq!(ram.blocks[1].counts.zero, 1);
+        assert_eq!(ram.passes, 3);
+        assert_eq!(ram.zstd.bytes_in, 3 * 4096);
+        assert!(ram.zstd.bytes_out < 200);
     }
 
     #[test]
@@ -217,7 +227,7 @@ mod tests {
         for piece in 0..MAP_PIECES as u64 + 10 {
             census.record(0, piece * MAP_PIECE, Kind::Zero);
         }
-        assert!(!census.resent_is_exact());
         assert_eq!(census.seen.len(), MAP_PIECES);
+        assert!(!census.report([]).resent_exact);
     }
 }

@@ -11,8 +11,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::report::DeviceReport;
-
 /// Bytes of a stream's end that are looked at: device state is some 100 KiB, with many devices some MiB.
 const KEPT: usize = 16 << 20;
 
@@ -21,6 +19,15 @@ const KEPT: usize = 16 << 20;
 pub(super) struct DeviceState {
     bytes: Vec<u8>,
     total: u64,
+}
+
+/// Device state.
+#[derive(Debug, Serialize)]
+pub(super) struct DeviceReport {
+    pub(super) bytes: u64,
+    /// By the description at the stream's end, if there is one and it fits.
+    pub(super) sections: Option<Vec<DeviceSection>>,
+    pub(super) description_bytes: u64,
 }
 
 /// A section of device state.

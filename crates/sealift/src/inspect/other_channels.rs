@@ -7,7 +7,7 @@ use sealift_stream::{PageSize, return_path};
 
 use super::census::{Census, Kind};
 use super::lines::Lines;
-use super::report::{BlockLine, MultifdReport, Opaque, Ram, ReturnReport, uuid};
+use super::report::{MultifdReport, Opaque, ReturnReport, uuid};
 
 /// Blocks that are told apart: as many as a guest may have.
 const BLOCKS: usize = 1024;
@@ -108,21 +108,12 @@ impl MultifdSurvey {
         offset / self.page_size.bytes() as u64
     }
 
-    pub(super) fn report(mut self, parser: &multifd::Parser) -> MultifdReport {
+    pub(super) fn report(self, parser: &multifd::Parser) -> MultifdReport {
         let mut blocks: Vec<_> = self.blocks.into_iter().collect();
         blocks.sort_by_key(|(_, place)| *place);
-        let blocks = blocks.into_iter().map(|(name, place)| BlockLine {
-            name,
-            bytes: None,
-            counts: self.census.counts(place),
-        });
-        let ram = Ram {
-            blocks: blocks.collect(),
-            passes: self.census.passes(),
-            duplicates_exact: self.census.duplicates_are_exact(),
-            resent_exact: self.census.resent_is_exact(),
-            zstd: self.census.zstd(),
-        };
+        let ram = self
+            .census
+            .report(blocks.into_iter().map(|(name, _)| (name, None)));
         MultifdReport {
             bytes: parser.offset(),
             number: self.channel,

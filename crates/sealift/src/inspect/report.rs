@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use sealift_stream::{Cause, Surprise};
 use serde::Serialize;
 
-use super::census::{Counts, Zstd};
-use super::device_state::DeviceSection;
+use super::census::Ram;
+use super::device_state::DeviceReport;
 use super::lines::Lines;
 
 /// What a channel holds.
@@ -71,33 +71,6 @@ pub(super) enum SectionKind {
     Part,
     End,
     Full,
-}
-
-/// Guest memory.
-#[derive(Serialize)]
-pub(super) struct Ram {
-    pub(super) blocks: Vec<BlockLine>,
-    pub(super) passes: u64,
-    pub(super) duplicates_exact: bool,
-    pub(super) resent_exact: bool,
-    pub(super) zstd: Zstd,
-}
-
-#[derive(Serialize)]
-pub(super) struct BlockLine {
-    pub(super) name: String,
-    pub(super) bytes: Option<u64>,
-    #[serde(flatten)]
-    pub(super) counts: Counts,
-}
-
-/// Device state.
-#[derive(Debug, Serialize)]
-pub(super) struct DeviceReport {
-    pub(super) bytes: u64,
-    /// By the description at the stream's end, if there is one and it fits.
-    pub(super) sections: Option<Vec<DeviceSection>>,
-    pub(super) description_bytes: u64,
 }
 
 /// Where the channel stopped being understood.

@@ -8,7 +8,7 @@ use sealift_stream::{Cause, PageSize};
 use super::census::{Census, Kind};
 use super::device_state::DeviceState;
 use super::lines::Lines;
-use super::report::{BlockLine, MainReport, Opaque, Ram, SectionKind, SectionLine, uuid};
+use super::report::{MainReport, Opaque, SectionKind, SectionLine, uuid};
 
 /// Notes on a main channel.
 #[derive(Default)]
@@ -139,20 +139,11 @@ impl MainSurvey {
         }
     }
 
-    pub(super) fn report(mut self, parser: &Parser) -> MainReport {
-        let blocks = self.blocks.into_iter().enumerate();
-        let blocks = blocks.map(|(place, (name, bytes))| BlockLine {
-            name,
-            bytes: Some(bytes),
-            counts: self.census.counts(place),
-        });
-        let ram = Ram {
-            blocks: blocks.collect(),
-            passes: self.census.passes(),
-            duplicates_exact: self.census.duplicates_are_exact(),
-            resent_exact: self.census.resent_is_exact(),
-            zstd: self.census.zstd(),
-        };
+    pub(super) fn report(self, parser: &Parser) -> MainReport {
+        let blocks = self.blocks.into_iter();
+        let ram = self
+            .census
+            .report(blocks.map(|(name, bytes)| (name, Some(bytes))));
         let device_state = self.device_state.map(|state| state.report());
         MainReport {
             bytes: parser.offset(),
