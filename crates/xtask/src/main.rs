@@ -14,6 +14,7 @@ mod policy;
 mod purity;
 mod step;
 mod suite;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,29 +4,42 @@ use std::process::Command;
 
 use crate::step::{self, Failed};
 
-/// A Debian package, and a program by whose presence it is recognised.
+/// A Debian package, and a command that succeeds where it is there.
 pub(crate) struct Package {
     name: &'static str,
-    program: &'static str,
+    sign: &'static [&'static str],
 }
 
 /// What building takes beside Rust: ring, zstd and BLAKE3 compile C and assembler.
 pub(crate) const BUILD: &[Package] = &[Package {
     name: "gcc",
-    program: "cc",
+    sign: &["cc", "--version"],
 }];
 
 /// What fuzzing takes beside that: libFuzzer is C++.
 pub(crate) const FUZZ: &[Package] = &[Package {
     name: "g++",
-    program: "c++",
+    sign: &["c++", "--version"],
 }];
 
-/// Installs those packages whose programs are not there.
+/// What making the test vectors takes: Python with room for packages of its own.
+pub(crate) const VECTORS: &[Package] = &[Package {
+    name: "python3-venv",
+    sign: &["python3", "-c", "import venv, ensurepip"],
+}];
+
+impl Package {
+    fn is_there(&self) -> bool {
+        let (program, arguments) = self.sign.split_first().unwrap_or((&"false", &[]));
+        step::succeeds(Command::new(program).args(arguments))
+    }
+}
+
+/// Installs those packages that are not there.
 pub(crate) fn install(packages: &[Package]) -> Result<(), Failed> {
     let missing: Vec<&str> = packages
         .iter()
-        .filter(|package| !step::succeeds(Command::new(package.program).arg("--version")))
+        .filter(|package| !package.is_there())
         .map(|package| package.name)
         .collect();
     if missing.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::step::{self, Failed, cargo, root};
-use crate::{fuzz, packages, policy, purity};
+use crate::{fuzz, packages, policy, purity, vectors};
 
 /// Format, clippy and the tests that need nothing but the crates.
 pub(crate) fn check() -> Result<(), Failed> {
@@ -36,6 +36,9 @@ pub(crate) fn test(all: bool) -> Result<(), Failed> {
                 .env("RUSTDOCFLAGS", "--deny warnings"),
         )?;
         policy::check()?;
+        if all {
+            vectors::check()?;
+        }
         fuzz::smoke()
     })
 }
