@@ -47,6 +47,8 @@ impl Block {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blocks {
     list: Vec<Block>,
+    /// The places of the blocks in the order of their names: a stream may name one in each of its records.
+    by_name: Vec<BlockId>,
 }
 
 impl Blocks {
@@ -77,16 +79,25 @@ impl Blocks {
 
     /// The block of this name.
     pub fn find(&self, name: Name<'_>) -> Option<BlockId> {
-        let place = self.list.iter().position(|block| block.name() == name)?;
-        u16::try_from(place).ok().map(BlockId)
+        let place = self.search(name).ok()?;
+        self.by_name.get(place).copied()
+    }
+
+    fn search(&self, name: Name<'_>) -> Result<usize, usize> {
+        self.by_name
+            .binary_search_by(|id| self.block(*id).map(Block::name).cmp(&Some(name)))
     }
 
     /// Adds a block, unless there are too many or one has this name already.
     pub(crate) fn push(&mut self, name: Name<'_>, used: u64) -> Option<BlockId> {
-        if self.list.len() >= Self::MAX || self.find(name).is_some() {
+        let Err(place) = self.search(name) else {
+            return None;
+        };
+        if self.list.len() >= Self::MAX {
             return None;
         }
         let id = u16::try_from(self.list.len()).ok().map(BlockId)?;
+        self.by_name.insert(place, id);
         self.list.push(Block {
             name: name.into(),
             used,

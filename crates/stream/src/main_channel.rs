@@ -144,6 +144,7 @@ impl Parser {
 #[derive(Clone, Debug, Default)]
 struct Reader {
     place: Place,
+    machine: Option<NameBuf>,
     page_size: Option<PageSize>,
     ignore_shared: bool,
     mapped_ram: bool,
@@ -261,7 +262,8 @@ impl Reader {
             return Err(too_long());
         }
         let machine = Name::new(cursor.take(len)?).ok_or_else(too_long)?;
-        self.page_size = self.page_size.or(PageSize::of_machine(machine));
+        self.page_size = PageSize::of_machine(machine).or(self.page_size);
+        self.machine = Some(machine.into());
         self.place = Place::Settings;
         Ok(Item::Configuration(machine))
     }
@@ -315,9 +317,11 @@ impl Reader {
             }
             _ => None,
         };
-        let known = self.sections.iter().any(|(id, _)| *id == described.id);
-        if known || self.sections.len() >= MAX_SECTIONS {
+        if self.sections.iter().any(|(id, _)| *id == described.id) {
             return Err(malformed(at, "a section id not used before", described.id));
+        }
+        if self.sections.len() >= MAX_SECTIONS {
+            return Err(unknown(at, "one of at most 1024 sections", described.name));
         }
         self.section = Some(described.id);
         if let Some(kind) = kind {

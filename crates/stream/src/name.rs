@@ -53,10 +53,11 @@ impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() {
-                    write!(f, "{}", c.escape_default())?;
-                } else {
-                    f.write_char(c)?;
+                match c {
+                    // Escaped in Rust's literals, harmless on a terminal.
+                    '"' | '\'' | '\\' => f.write_char(c)?,
+                    // What is not printable, marks that turn the direction of text among it.
+                    c => write!(f, "{}", c.escape_debug())?,
                 }
             }
             for byte in chunk.invalid() {
@@ -80,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_text_is_shown_escaped() {
-        let name = Name::new(b"pc.ram\x1b[2J\xff").unwrap();
-        assert_eq!(name.to_string(), "pc.ram\\u{1b}[2J\\xff");
+        let name = Name::new(b"pc.ram\x1b[2J\xff \"\xe2\x80\xae\"").unwrap();
+        assert_eq!(name.to_string(), "pc.ram\\u{1b}[2J\\xff \"\\u{202e}\"");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::item::{Content, Item, ListedBlock, Page};
 use super::{Kind, Place, Reader};
-use crate::cursor::{Cursor, Read, malformed, unknown};
+use crate::cursor::{Cursor, Read, Stop, malformed, unknown};
 use crate::{BlockId, PageSize};
 
 /// The only version of RAM's sections.
@@ -65,9 +65,7 @@ impl Reader {
         flags: u64,
         cursor: &mut Cursor<'a>,
     ) -> Read<Page<'a>> {
-        let size = self
-            .page_size
-            .ok_or_else(|| unknown(at, "a machine type whose page size is known", offset))?;
+        let size = self.page_size.ok_or_else(|| self.no_page_size(at))?;
         let named = flags & flag::CONTINUE == 0;
         let id = if named {
             self.named_block(cursor)?
@@ -111,6 +109,15 @@ impl Reader {
             named,
             content,
         })
+    }
+
+    #[cold]
+    fn no_page_size(&self, at: u64) -> Stop {
+        let expected = "a machine type whose page size is known";
+        match &self.machine {
+            Some(machine) => unknown(at, expected, machine.as_name()),
+            None => unknown(at, expected, 0),
+        }
     }
 
     fn named_block(&self, cursor: &mut Cursor<'_>) -> Read<BlockId> {

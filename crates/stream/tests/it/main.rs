@@ -13,3 +13,4 @@ mod main_channel;
 mod multifd;
 mod return_path;
 mod support;
+mod surprises;

@@ -164,6 +164,62 @@ fn compressed_pages_are_carried_as_they_are() {
 }
 
 #[test]
+fn every_compression_has_its_flag() {
+    for (flags, compression) in [
+        (2, Compression::Zlib),
+        (4, Compression::Zstd),
+        (8, Compression::Qpl),
+        (16, Compression::Uadk),
+        (32, Compression::Qatzip),
+    ] {
+        let packet = Head {
+            flags,
+            normal: &[PAGE],
+            payload: 3,
+            ..Head::default()
+        };
+        let stream = hello()
+            .packet(&packet)
+            .bytes(b"abc")
+            .packet(&Head::default());
+        assert_eq!(parse(&stream).surprise, None);
+        let mut parser = Parser::new(PageSize::KIB_4);
+        let mut input = &stream.0[..];
+        parser.pull(&mut input);
+        let Some(Item::Ram(head)) = parser.pull(&mut input) else {
+            panic!("a packet of RAM");
+        };
+        assert_eq!(head.compression(), Some(compression));
+    }
+}
+
+#[test]
+fn a_head_is_shorter_where_pages_are_larger() {
+    let stream = hello()
+        .be32(0x1122_3344)
+        .be32(1)
+        .be32(0)
+        .be32(8)
+        .be32(1)
+        .be32(64 << 10)
+        .be64(0)
+        .be32(0)
+        .bytes(&[0; 28])
+        .bytes(b"ram")
+        .bytes(&[0; 253])
+        .be64(128 << 10)
+        .bytes(&[0; 56])
+        .bytes(&[7; 64 << 10]);
+    let run = run(Multifd(Parser::new(PageSize::MAX)), &stream.0, &[5000]);
+    assert_eq!(run.surprise, None);
+    assert!(
+        run.items[2].starts_with("Page(131072, 65536 bytes"),
+        "{:?}",
+        run.items
+    );
+}
+
+#[test]
 fn device_state_is_carried_by_its_length() {
     let stream = hello()
         .be32(0x1122_3344)
