@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::guest::Guest;
+use crate::guest::{Guest, PATIENCE};
 use crate::migration::wait_completed;
 use crate::{Context, Error};
 
@@ -34,6 +34,9 @@ pub fn load(destination: &mut Guest, stream: &[u8]) -> Result<(), Error> {
     destination.qmp().execute("migrate-incoming", uri(&path))?;
     let mut connection =
         UnixStream::connect(&path).context(format!("cannot connect to {}", path.display()))?;
+    connection
+        .set_write_timeout(Some(PATIENCE))
+        .context("a deadline for QEMU")?;
     connection
         .write_all(stream)
         .context("giving the stream to QEMU")?;

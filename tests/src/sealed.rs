@@ -118,7 +118,7 @@ fn take_apart(mut stream: &[u8]) -> Result<(Vec<Piece<'_>>, Parser), Error> {
     while let Some(item) = parser.pull(&mut stream) {
         match item {
             Item::Page(page) => {
-                let page_size = parser.page_size().map_or(4096, |size| size.bytes() as u64);
+                let page_size = page_size(&parser)?.bytes() as u64;
                 let address = Address {
                     block: u16::try_from(page.block.index()).context("a block's number")?,
                     page: page.offset / page_size,
@@ -138,14 +138,21 @@ fn take_apart(mut stream: &[u8]) -> Result<(Vec<Piece<'_>>, Parser), Error> {
             item => other(&item, &mut pieces),
         }
     }
+    if let Some(item) = parser.finish(stream) {
+        other(&item, &mut pieces);
+    }
     Ok((pieces, parser))
 }
 
-fn layout(parser: &Parser) -> Result<Layout, Error> {
-    let page_size = parser
+fn page_size(parser: &Parser) -> Result<PageSize, Error> {
+    let size = parser
         .page_size()
         .ok_or_else(|| Error::new("the page size is not known"))?;
-    let page_size = PageSize::new(page_size.bytes()).context("the page size")?;
+    PageSize::new(size.bytes()).context("the page size")
+}
+
+fn layout(parser: &Parser) -> Result<Layout, Error> {
+    let page_size = page_size(parser)?;
     let bytes = page_size.bytes() as u64;
     let blocks = parser
         .blocks()
@@ -260,13 +267,14 @@ impl Together {
 
 /// Both ends of a session, as they would be after an exchange over the control channel.
 fn keys(parser: &Parser) -> Result<(Suite, Keyed<Source>, Keyed<Receiver>), Error> {
+    let page_size = page_size(parser)?.bytes() as u64;
     let blocks: Vec<RamBlock<'_>> = parser
         .blocks()
         .iter()
         .map(|block| RamBlock {
             name: block.name().as_bytes(),
             length: block.used(),
-            page_size: 4096,
+            page_size,
         })
         .collect();
     let agreed = Agreed {

@@ -9,33 +9,44 @@
 //! Memory does not grow with the stream: the census samples what it cannot hold, and long lists are cut short and say so.
 
 mod census;
+mod description;
 mod device_state;
 mod distinct;
 mod lines;
-mod other_channels;
+mod multifd_survey;
 mod report;
+mod return_survey;
+mod source;
 mod survey;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use sealift_stream::{ChannelKind, PageSize, main_channel, multifd, return_path};
 
-use other_channels::{MultifdSurvey, ReturnSurvey};
+use multifd_survey::MultifdSurvey;
 use report::{MainReport, MultifdReport, Report, ReturnReport};
+use return_survey::ReturnSurvey;
+use source::Source;
 use survey::MainSurvey;
 
 /// Show what a captured migration stream holds.
 ///
-/// FILE is what QEMU sent through one channel: a main channel (`migrate "exec:cat > FILE"` makes one), a multifd channel, or a
-/// return path; which of these is found out from its first bytes. Shown are the machine type, the sections in order with their sizes, the RAM
-/// blocks, how many pages of each are zero, literal, duplicate or sent again, the passes over memory, and what zstd would make of
-/// the pages. Any length of stream takes the same memory.
+/// FILE is what QEMU sent through one channel: a main channel, a multifd channel, or a return path; which of these is found out
+/// from its first bytes. Shown are the machine type, the sections in order with their sizes, the RAM blocks with their pages, the
+/// passes over memory, and what zstd would make of the pages. Any length of stream takes the same memory.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Of a block's page records each is zero, literal, xbzrle (changes only) or compressed (by QEMU). Beside that it may be a
+duplicate (a literal page with the content of an earlier one, at whatever address) or re-sent (the page had come before).
+A count with ~ is an estimate: the stream was too large to count exactly. A pass is one walk upwards through memory; QEMU's
+own dirty-sync-count counts something else.
+
+To capture a main channel, in QEMU's monitor: migrate \"exec:cat > FILE\". The others pass between two QEMUs: put something
+that copies both ways, such as socat -r, in between.
+
+Examples:
   sealift inspect web1.stream
   sealift inspect --json web1.stream | jq .ram.blocks
   zstdcat web1.stream.zst | sealift inspect -")]
@@ -73,19 +84,45 @@ pub(crate) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(file, error) => write!(f, "cannot read {}: {error}", file.display()),
+            Self::Read(file, error) => write!(f, "cannot read {}: {error}", named(file)),
             Self::Write(error) => write!(f, "cannot write the report: {error}"),
-            Self::NotAStream { file, first } if first.is_empty() => {
-                write!(f, "{} is empty", file.display())
+            Self::NotAStream { file, first } => {
+                let file = named(file);
+                match &first[..] {
+                    [] => write!(f, "{file} is empty"),
+                    [0x28, 0xb5, 0x2f, 0xfd, ..] => write!(
+                        f,
+                        "{file} is compressed by zstd: zstdcat FILE | sealift inspect -"
+                    ),
+                    [0x1f, 0x8b, ..] => write!(
+                        f,
+                        "{file} is compressed by gzip: zcat FILE | sealift inspect -"
+                    ),
+                    first if first.starts_with(b"LibvirtQemud") => write!(
+                        f,
+                        "{file} was made by virsh save: a header of libvirt's stands before QEMU's stream"
+                    ),
+                    first if first.len() < ChannelKind::MAGIC_LEN => {
+                        write!(f, "{file} is too short for a migration stream")
+                    }
+                    first => write!(
+                        f,
+                        "{file} is neither a main channel of a QEMU migration, nor a multifd channel, nor a return path: \
+                         it starts with \"{}\"",
+                        first.escape_ascii()
+                    ),
+                }
             }
-            Self::NotAStream { file, first } => write!(
-                f,
-                "{} is not a migration stream of QEMU: it starts with \"{}\", not with \"QEVM\" or a multifd channel's magic, \
-                 and is no return path",
-                file.display(),
-                first.escape_ascii()
-            ),
         }
+    }
+}
+
+/// The file as messages name it.
+fn named(file: &Path) -> String {
+    if file == Path::new("-") {
+        "standard input".into()
+    } else {
+        file.display().to_string()
     }
 }
 
@@ -111,10 +148,10 @@ fn inspect(source: &mut Source, arguments: &Arguments) -> Result<Report, Failure
     source.fill().map_err(read)?;
     let kind = ChannelKind::detect(source.at_hand());
     let report = match kind {
-        Some(ChannelKind::Main) => source.main_channel(arguments.page_size).map(Report::Main),
-        Some(ChannelKind::Multifd) => source.multifd(arguments.page_size).map(Report::Multifd),
+        Some(ChannelKind::Main) => main_channel(source, arguments.page_size).map(Report::Main),
+        Some(ChannelKind::Multifd) => multifd(source, arguments.page_size).map(Report::Multifd),
         Some(ChannelKind::Other) if is_return_path(source.at_hand()) => {
-            source.return_path().map(Report::ReturnPath)
+            return_path(source).map(Report::ReturnPath)
         }
         _ => {
             let first = source.at_hand();
@@ -127,116 +164,54 @@ fn inspect(source: &mut Source, arguments: &Arguments) -> Result<Report, Failure
     report.map_err(read)
 }
 
-/// A return path has no magic, but its first message is short and must be known.
+/// A return path has no magic: it is one if all that is at hand is understood.
 fn is_return_path(mut first: &[u8]) -> bool {
     let mut parser = return_path::Parser::new();
-    parser.pull(&mut first).is_some() && parser.surprise().is_none()
+    let mut messages = 0;
+    while parser.pull(&mut first).is_some() {
+        messages += 1;
+    }
+    messages > 0 && parser.surprise().is_none()
 }
 
-/// Bytes read at once: enough that system calls and the rest moved to the front (at most an item) do not count.
-const AT_HAND: usize = 1 << 20;
-
-/// The file, and as much of it as is at hand.
-struct Source {
-    file: Box<dyn Read>,
-    buffer: Vec<u8>,
-    progress: ProgressBar,
+fn main_channel(source: &mut Source, page_size: Option<PageSize>) -> io::Result<MainReport> {
+    let new = main_channel::Parser::new;
+    let mut parser = page_size.map_or_else(new, main_channel::Parser::with_page_size);
+    let mut survey = MainSurvey::default();
+    let rest = source.each(|input| {
+        let item = parser.pull(input)?;
+        survey.item(&item, &parser);
+        Some(())
+    })?;
+    if let Some(item) = parser.finish(&rest) {
+        survey.item(&item, &parser);
+    }
+    Ok(survey.report(&parser))
 }
 
-impl Source {
-    fn open(path: &Path) -> io::Result<Self> {
-        let (file, length): (Box<dyn Read>, _) = if path == Path::new("-") {
-            (Box::new(io::stdin().lock()), None)
-        } else {
-            let file = File::open(path)?;
-            let metadata = file.metadata()?;
-            (Box::new(file), metadata.is_file().then_some(metadata.len()))
-        };
-        let progress = match length {
-            Some(length) if io::stderr().is_terminal() => ProgressBar::new(length).with_style(
-                ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            ),
-            _ => ProgressBar::hidden(),
-        };
-        Ok(Self {
-            file,
-            buffer: Vec::with_capacity(AT_HAND),
-            progress,
-        })
+fn multifd(source: &mut Source, page_size: Option<PageSize>) -> io::Result<MultifdReport> {
+    let page_size = page_size.unwrap_or(PageSize::KIB_4);
+    let mut parser = multifd::Parser::new(page_size);
+    let mut survey = MultifdSurvey::new(page_size);
+    let rest = source.each(|input| {
+        survey.item(&parser.pull(input)?);
+        Some(())
+    })?;
+    if let Some(item) = parser.finish(&rest) {
+        survey.item(&item);
     }
+    Ok(survey.report(&parser))
+}
 
-    fn at_hand(&self) -> &[u8] {
-        &self.buffer
+fn return_path(source: &mut Source) -> io::Result<ReturnReport> {
+    let mut parser = return_path::Parser::new();
+    let mut survey = ReturnSurvey::default();
+    let rest = source.each(|input| {
+        survey.item(&parser.pull(input)?);
+        Some(())
+    })?;
+    if let Some(item) = parser.finish(&rest) {
+        survey.item(&item);
     }
-
-    /// Reads until the buffer is full; `false` at the file's end.
-    fn fill(&mut self) -> io::Result<bool> {
-        let room = AT_HAND - self.buffer.len();
-        let read = self
-            .file
-            .by_ref()
-            .take(room as u64)
-            .read_to_end(&mut self.buffer)?;
-        self.progress.inc(read as u64);
-        Ok(read > 0)
-    }
-
-    /// Hands the file to `pull` until that takes no more, and returns what it left.
-    fn each(&mut self, mut pull: impl FnMut(&mut &[u8]) -> Option<()>) -> io::Result<Vec<u8>> {
-        loop {
-            let mut rest = &self.buffer[..];
-            while pull(&mut rest).is_some() {}
-            let left = rest.len();
-            let taken = self.buffer.len() - left;
-            self.buffer.copy_within(taken.., 0);
-            self.buffer.truncate(left);
-            if !self.fill()? {
-                self.progress.finish_and_clear();
-                return Ok(std::mem::take(&mut self.buffer));
-            }
-        }
-    }
-
-    fn main_channel(&mut self, page_size: Option<PageSize>) -> io::Result<MainReport> {
-        let new = main_channel::Parser::new;
-        let mut parser = page_size.map_or_else(new, main_channel::Parser::with_page_size);
-        let mut survey = MainSurvey::default();
-        let rest = self.each(|input| {
-            let item = parser.pull(input)?;
-            survey.item(&item, &parser);
-            Some(())
-        })?;
-        if let Some(item) = parser.finish(&rest) {
-            survey.item(&item, &parser);
-        }
-        Ok(survey.report(&parser))
-    }
-
-    fn multifd(&mut self, page_size: Option<PageSize>) -> io::Result<MultifdReport> {
-        let page_size = page_size.unwrap_or(PageSize::KIB_4);
-        let mut parser = multifd::Parser::new(page_size);
-        let mut survey = MultifdSurvey::new(page_size);
-        let rest = self.each(|input| {
-            survey.item(&parser.pull(input)?);
-            Some(())
-        })?;
-        if let Some(item) = parser.finish(&rest) {
-            survey.item(&item);
-        }
-        Ok(survey.report(&parser))
-    }
-
-    fn return_path(&mut self) -> io::Result<ReturnReport> {
-        let mut parser = return_path::Parser::new();
-        let mut survey = ReturnSurvey::default();
-        let rest = self.each(|input| {
-            survey.item(&parser.pull(input)?);
-            Some(())
-        })?;
-        if let Some(item) = parser.finish(&rest) {
-            survey.item(&item);
-        }
-        Ok(survey.report(&parser))
-    }
+    Ok(survey.report(&parser))
 }

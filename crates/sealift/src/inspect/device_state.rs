@@ -5,11 +5,14 @@
 //!                      ▲ no length                            ▲ the sizes of all fields
 //! ```
 //!
-//! The description names every device in order with the sizes of its fields; what follows from it is believed only where it meets section headers and footers
-//! exactly.
+//! The description names every device in order with the sizes of its fields; what follows from it is believed only where it meets
+//! section headers and footers exactly. It is walked as it is parsed: whatever it says, no more than one device of it is kept.
 
+use sealift_stream::Name;
 use serde::Serialize;
-use serde_json::Value;
+
+use super::description::{self, Device};
+use super::lines::Lines;
 
 /// Bytes of a stream's end that are looked at: device state is some 100 KiB, with many devices some MiB.
 const KEPT: usize = 16 << 20;
@@ -26,7 +29,7 @@ pub(super) struct DeviceState {
 pub(super) struct DeviceReport {
     pub(super) bytes: u64,
     /// By the description at the stream's end, if there is one and it fits.
-    pub(super) sections: Option<Vec<DeviceSection>>,
+    pub(super) sections: Option<Lines<DeviceSection>>,
     pub(super) description_bytes: u64,
 }
 
@@ -58,81 +61,61 @@ impl DeviceState {
     }
 
     /// Its sections, and the length of the description; `None` where there is none or it does not fit the bytes.
-    fn sections(&self) -> Option<(Vec<DeviceSection>, u64)> {
+    fn sections(&self) -> Option<(Lines<DeviceSection>, u64)> {
         if self.total > KEPT as u64 {
             return None;
         }
-        let (end, json) = description(&self.bytes)?;
+        let (end, text) = description(&self.bytes)?;
         let mut rest = &self.bytes[..end];
-        let mut sections = Vec::new();
-        for device in json["devices"].as_array()? {
-            let before = rest.len();
-            // Iterable sections are described as well, without fields; they came before.
-            if device["fields"].is_null() && device["subsections"].is_null() {
-                continue;
+        let mut sections = Lines::default();
+        description::each_device(text, |device| {
+            // What is described but not here was sent during set-up, or is no device: RAM, for one.
+            if let Some((name, after)) = section(rest, device) {
+                sections.push(DeviceSection {
+                    name: name.to_string(),
+                    bytes: (rest.len() - after.len()) as u64,
+                });
+                rest = after;
             }
-            let Some(after) = section(rest, device) else {
-                // Sections that were sent during set-up are described but are not here.
-                continue;
-            };
-            rest = after;
-            sections.push(DeviceSection {
-                name: device["name"].as_str()?.to_owned(),
-                bytes: (before - rest.len()) as u64,
-            });
-        }
-        rest.is_empty()
-            .then_some((sections, (self.bytes.len() - end) as u64))
+        })?;
+        let description = (self.bytes.len() - end) as u64;
+        rest.is_empty().then_some((sections, description))
     }
 }
 
-/// Finds the description: where the sections before it end, and what it says.
-fn description(bytes: &[u8]) -> Option<(usize, Value)> {
-    const MARK: [u8; 2] = [0x00, 0x06];
-    bytes.windows(7).enumerate().find_map(|(at, window)| {
-        let [0x00, 0x06, a, b, c, d, b'{'] = *window else {
-            return None;
-        };
-        let start = at + MARK.len() + 4;
-        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
-        let text = bytes.get(start..).filter(|text| text.len() == length)?;
-        Some((at, serde_json::from_slice(text).ok()?))
-    })
+/// Finds the description: where the sections before it end, and its text, which goes on to the stream's end.
+fn description(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    /// The end of the sections, the mark of a description, and its length.
+    const HEAD: usize = 6;
+    bytes
+        .windows(HEAD + 1)
+        .enumerate()
+        .find_map(|(at, window)| {
+            let [0x00, 0x06, a, b, c, d, b'{'] = *window else {
+                return None;
+            };
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+            let text = bytes.get(at + HEAD..)?;
+            (text.len() == length).then_some((at, text))
+        })
 }
 
 /// Passes over one section, if it is this device's.
-fn section<'a>(bytes: &'a [u8], device: &Value) -> Option<&'a [u8]> {
+fn section<'a>(bytes: &'a [u8], device: &Device) -> Option<(Name<'a>, &'a [u8])> {
     let (head, rest) = bytes.split_first_chunk::<6>()?;
     let [0x04, id @ .., name_len] = *head else {
         return None;
     };
     let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
-    let named = device["name"].as_str()?.as_bytes() == name;
-    let (numbers, rest) = rest.split_first_chunk::<8>()?;
-    let instance = u64::from(u32::from_be_bytes([
-        numbers[0], numbers[1], numbers[2], numbers[3],
-    ]));
-    if !named || device["instance_id"].as_u64() != Some(instance) {
+    let (&[a, b, c, d, ..], rest) = rest.split_first_chunk::<8>()?;
+    let instance = u64::from(u32::from_be_bytes([a, b, c, d]));
+    if device.name.as_bytes() != name || device.instance_id != instance {
         return None;
     }
-    let rest = rest.get(usize::try_from(body_len(device)?).ok()?..)?;
+    let rest = rest.get(usize::try_from(device.body_len()?).ok()?..)?;
     let (footer, after) = rest.split_first_chunk::<5>()?;
-    (footer[0] == 0x7e && footer[1..] == id).then_some(after)
-}
-
-/// The length of a section's or subsection's body, by its description.
-fn body_len(described: &Value) -> Option<u64> {
-    let mut len = 0u64;
-    for field in described["fields"].as_array().into_iter().flatten() {
-        let times = field["array_len"].as_u64().unwrap_or(1);
-        len = len.checked_add(field["size"].as_u64()?.checked_mul(times)?)?;
-    }
-    for subsection in described["subsections"].as_array().into_iter().flatten() {
-        let name = subsection["vmsd_name"].as_str()?;
-        let head = 1 + 1 + name.len() as u64 + 4;
-        len = len.checked_add(head)?.checked_add(body_len(subsection)?)?;
-    }
-    Some(len)
+    let ends = footer[0] == 0x7e && footer[1..] == id;
+    Name::new(name).filter(|_| ends).map(|name| (name, after))
 }
 
 #[cfg(test)]
@@ -151,11 +134,11 @@ mod tests {
         state
     }
 
-    const JSON: &str = r#"{"devices": [
+    const JSON: &str = r#"{"page_size": 4096, "devices": [
         {"name": "ram", "instance_id": 0},
-        {"name": "timer", "instance_id": 0, "fields": [{"size": 16}]},
+        {"name": "timer", "instance_id": 0, "fields": [{"size": 16, "type": "uint64"}]},
         {"name": "cpu", "instance_id": 0, "fields": [{"size": 2, "array_len": 2}],
-         "subsections": [{"vmsd_name": "sub", "fields": [{"size": 3}]}]}]}"#;
+         "subsections": [{"vmsd_name": "sub", "fields": [{"size": 3, "struct": {"fields": [{"size": 3}]}}]}]}]}"#;
 
     #[test]
     fn sections_have_the_sizes_that_the_description_says() {
@@ -170,8 +153,14 @@ mod tests {
 
     #[test]
     fn a_description_that_does_not_fit_is_not_believed() {
-        assert!(state(&JSON.replace("16", "15")).sections().is_none());
-        assert!(state("{}").sections().is_none());
+        for json in [
+            &JSON.replace("16", "15"),
+            &JSON.replace("16", "18446744073709551615"),
+            &JSON.replace("]}]}]}", "]}]}"),
+            "{}",
+        ] {
+            assert!(state(json).sections().is_none(), "{json}");
+        }
         assert!(DeviceState::default().sections().is_none());
     }
 }

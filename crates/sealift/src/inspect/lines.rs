@@ -22,17 +22,20 @@ impl<T> Default for Lines<T> {
 }
 
 impl<T> Lines<T> {
-    pub(super) fn push(&mut self, line: T) {
+    /// Adds a line; returns its place if it was kept.
+    pub(super) fn push(&mut self, line: T) -> Option<usize> {
         if self.list.len() < KEPT {
             self.list.push(line);
+            Some(self.list.len() - 1)
         } else {
             self.left_out += 1;
+            None
         }
     }
 
-    /// The last line, if it was kept.
-    pub(super) fn last_mut(&mut self) -> Option<&mut T> {
-        self.list.last_mut().filter(|_| self.left_out == 0)
+    /// The line at a place.
+    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
+        self.list.get_mut(place)
     }
 
     /// Takes the last line back.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use sealift_stream::{Cause, Surprise};
 use serde::Serialize;
 
-use super::census::Ram;
+use super::census::{BlockLine, Ram};
 use super::device_state::DeviceReport;
 use super::lines::Lines;
 
@@ -39,7 +39,7 @@ pub(super) struct MultifdReport {
     pub(super) uuid: Option<String>,
     pub(super) packets: u64,
     pub(super) syncs: u64,
-    pub(super) compression: Option<String>,
+    pub(super) compression: Option<&'static str>,
     pub(super) compressed_bytes: u64,
     pub(super) device_packets: u64,
     pub(super) device_bytes: u64,
@@ -58,7 +58,7 @@ pub(super) struct ReturnReport {
 #[derive(Debug, Serialize)]
 pub(super) struct SectionLine {
     pub(super) kind: SectionKind,
-    pub(super) id: Option<u32>,
+    pub(super) id: u32,
     pub(super) name: String,
     pub(super) count: u64,
     pub(super) bytes: u64,
@@ -76,6 +76,8 @@ pub(super) enum SectionKind {
 /// Where the channel stopped being understood.
 #[derive(Serialize)]
 pub(super) struct Opaque {
+    /// `unknown`, `malformed` or `truncated`.
+    cause: &'static str,
     at: u64,
     bytes: u64,
     expected: &'static str,
@@ -85,8 +87,15 @@ pub(super) struct Opaque {
 impl Opaque {
     /// Device state is no reason to speak of: every migration ends in it.
     pub(super) fn of(surprise: Option<&Surprise>, bytes: u64) -> Option<Self> {
-        let surprise = surprise.filter(|surprise| surprise.cause != Cause::DeviceState)?;
+        let surprise = surprise?;
+        let cause = match surprise.cause {
+            Cause::DeviceState => return None,
+            Cause::Unknown => "unknown",
+            Cause::Malformed => "malformed",
+            Cause::Truncated => "truncated",
+        };
         Some(Self {
+            cause,
             at: surprise.offset,
             bytes,
             expected: surprise.expected,
@@ -134,6 +143,13 @@ impl MainReport {
         write_list(out, "commands", &self.commands)?;
         self.write_sections(out)?;
         self.ram.write(out)?;
+        let pages = |block: &BlockLine| block.counts.literal + block.counts.zero;
+        if !self.ram.blocks.is_empty() && self.ram.blocks.iter().all(|block| pages(block) == 0) {
+            writeln!(
+                out,
+                "no pages here: with multifd or x-ignore-shared they go another way"
+            )?;
+        }
         if self.multifd_flushes > 0 {
             writeln!(out, "multifd flushes: {}", grouped(self.multifd_flushes))?;
         }
@@ -160,13 +176,13 @@ impl MainReport {
         let mut line = |name: &str, bytes: u64| {
             writeln!(out, "  {name:<46} {:>10} {:>16}", "", grouped(bytes))
         };
-        for section in state.sections.iter().flatten() {
+        for section in state.sections.iter().flat_map(Lines::iter) {
             line(&format!("full  {}", section.name), section.bytes)?;
         }
         if state.sections.is_some() {
             line("description of the device state", state.description_bytes)
         } else {
-            line("device state, not described", state.bytes)
+            line("device state, cut off or not described", state.bytes)
         }
     }
 }
@@ -184,13 +200,15 @@ impl MultifdReport {
         if let Some(uuid) = &self.uuid {
             writeln!(out, "guest: {uuid}")?;
         }
-        let compression = self.compression.as_deref().unwrap_or("no pages");
         writeln!(
             out,
-            "packets: {}, of these {} that synchronise; pages compressed by: {compression}",
+            "packets: {}, of these {} that synchronise",
             grouped(self.packets),
             grouped(self.syncs)
         )?;
+        if let Some(compression) = self.compression {
+            writeln!(out, "compression: {compression}")?;
+        }
         if self.compressed_bytes > 0 {
             writeln!(
                 out,
@@ -223,7 +241,14 @@ impl Ram {
         writeln!(
             out,
             "\n{:<32} {:>16} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "RAM blocks", "bytes", "zero", "literal", "duplicate", "xbzrle", "zipped", "re-sent"
+            "RAM blocks",
+            "bytes",
+            "zero",
+            "literal",
+            "duplicate",
+            "xbzrle",
+            "compressed",
+            "re-sent"
         )?;
         for block in &self.blocks {
             let counts = &block.counts;
@@ -284,6 +309,10 @@ fn write_opaque(out: &mut impl Write, opaque: Option<&Opaque>) -> io::Result<()>
     let Some(opaque) = opaque else {
         return Ok(());
     };
+    if opaque.cause == "truncated" {
+        let (at, expected) = (grouped(opaque.at + opaque.bytes), opaque.expected);
+        return writeln!(out, "\ncut off at byte {at}: expected {expected}");
+    }
     writeln!(
         out,
         "\nnot understood from byte {} on ({} bytes): expected {}, found {}",

@@ -24,8 +24,8 @@ pub(super) struct MainSurvey {
     multifd_flushes: u64,
     device_state: Option<DeviceState>,
     opaque_bytes: u64,
-    /// Whether the bytes going by belong to the last section, not to a command.
-    in_section: bool,
+    /// The line of the section that the bytes going by belong to; none between sections.
+    line: Option<usize>,
     emitter: Emitter,
     /// The bytes of the last item, but for its page or blob.
     head: Vec<u8>,
@@ -45,17 +45,15 @@ impl MainSurvey {
             Item::Setting(setting) => self.setting(setting),
             Item::Command(command) => {
                 self.commands.push(name(command));
-                self.in_section = false;
+                self.line = None;
             }
             Item::Section(section) => self.section(section),
             Item::Block(block) => self.blocks.push((block.name.to_string(), block.used)),
             Item::MultifdFlush => self.multifd_flushes += 1,
-            Item::EndOfStream => self.in_section = false,
+            Item::EndOfStream => self.line = None,
             _ => {}
         }
-        if self.in_section
-            && let Some(line) = self.sections.last_mut()
-        {
+        if let Some(line) = self.line.and_then(|line| self.sections.get_mut(line)) {
             line.bytes += bytes;
         }
     }
@@ -74,44 +72,59 @@ impl MainSurvey {
     }
 
     fn setting(&mut self, setting: &Setting<'_>) {
+        let mut push = |line: String| {
+            self.settings.push(line);
+        };
         match setting {
-            Setting::TargetPageSize(size) => {
-                self.settings.push(format!("page size {}", size.bytes()));
-            }
+            Setting::TargetPageSize(size) => push(format!("page size {}", size.bytes())),
             Setting::Capabilities(capabilities) => {
-                for name in capabilities.iter() {
-                    self.settings.push(format!("capability {name}"));
-                }
+                capabilities
+                    .iter()
+                    .for_each(|name| push(format!("capability {name}")));
             }
-            Setting::Uuid(bytes) => self.settings.push(format!("uuid {}", uuid(bytes))),
+            Setting::Uuid(bytes) => push(format!("uuid {}", uuid(bytes))),
         }
     }
 
     fn section(&mut self, section: &Section<'_>) {
-        let (kind, id, name) = match section {
-            Section::Start(described) => {
-                self.names.push((described.id, described.name.to_string()));
-                (SectionKind::Start, described.id, described.name.to_string())
-            }
-            Section::Full(described) => {
-                (SectionKind::Full, described.id, described.name.to_string())
-            }
-            Section::Part(id) => (SectionKind::Part, *id, self.name(*id)),
-            Section::End(id) => (SectionKind::End, *id, self.name(*id)),
-        };
         self.section_head.clone_from(&self.head);
-        self.in_section = true;
-        match self.sections.last_mut() {
-            // Parts come by the thousand.
-            Some(last) if last.kind == kind && last.id == Some(id) => last.count += 1,
-            _ => self.sections.push(SectionLine {
-                kind,
-                id: Some(id),
-                name,
-                count: 1,
-                bytes: 0,
-            }),
+        let (kind, id) = match section {
+            Section::Start(described) => {
+                let name = described.name.to_string();
+                self.names.push((described.id, name));
+                (SectionKind::Start, described.id)
+            }
+            Section::Full(described) => (SectionKind::Full, described.id),
+            Section::Part(id) => (SectionKind::Part, *id),
+            Section::End(id) => (SectionKind::End, *id),
+        };
+        // Parts come by the thousand, those of several devices in turn: one line for each device.
+        if kind == SectionKind::Part
+            && let Some((place, line)) = self.part(id)
+        {
+            line.count += 1;
+            self.line = Some(place);
+            return;
         }
+        let name = match section {
+            Section::Full(described) => described.name.to_string(),
+            _ => self.name(id),
+        };
+        self.line = self.sections.push(SectionLine {
+            kind,
+            id,
+            name,
+            count: 1,
+            bytes: 0,
+        });
+    }
+
+    /// The line of this section's parts, if only parts have come since.
+    fn part(&mut self, id: u32) -> Option<(usize, &mut SectionLine)> {
+        let lines = self.sections.iter().enumerate().rev();
+        let mut parts = lines.take_while(|(_, line)| line.kind == SectionKind::Part);
+        let (place, _) = parts.find(|(_, line)| line.id == id)?;
+        self.sections.get_mut(place).map(|line| (place, line))
     }
 
     fn name(&self, id: u32) -> String {
@@ -160,15 +173,27 @@ impl MainSurvey {
     }
 }
 
-/// A command in short: a list of ranges may be long.
+/// A command as it is shown.
 fn name(command: &Command<'_>) -> String {
     match command {
-        Command::PostcopyRamDiscard(discard) => {
-            let ranges = discard.ranges().len();
-            format!("PostcopyRamDiscard({}, {ranges} ranges)", discard.block)
-        }
-        Command::RecvBitmap(block) => format!("RecvBitmap({block})"),
-        Command::Packaged(bytes) => format!("Packaged({bytes} bytes)"),
-        other => format!("{other:?}"),
+        Command::OpenReturnPath => "open-return-path".into(),
+        Command::Ping(number) => format!("ping {number}"),
+        Command::PostcopyAdvise(None) => "postcopy-advise".into(),
+        Command::PostcopyAdvise(Some(advice)) => format!(
+            "postcopy-advise (host pages {:#x}, target page {})",
+            advice.host_pages, advice.target_page
+        ),
+        Command::PostcopyListen => "postcopy-listen".into(),
+        Command::PostcopyRun => "postcopy-run".into(),
+        Command::PostcopyRamDiscard(discard) => format!(
+            "postcopy-ram-discard ({}, {} ranges)",
+            discard.block,
+            discard.ranges().len()
+        ),
+        Command::Packaged(bytes) => format!("packaged ({bytes} bytes)"),
+        Command::EnableColo => "enable-colo".into(),
+        Command::PostcopyResume => "postcopy-resume".into(),
+        Command::RecvBitmap(block) => format!("recv-bitmap ({block})"),
+        Command::SwitchoverStart => "switchover-start".into(),
     }
 }

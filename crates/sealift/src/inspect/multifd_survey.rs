@@ -1,13 +1,12 @@
-//! What is noted of multifd channels and return paths while their items go by.
+//! What is noted of a multifd channel while its items go by.
 
 use std::collections::HashMap;
 
+use sealift_stream::PageSize;
 use sealift_stream::multifd::{self, Compression};
-use sealift_stream::{PageSize, return_path};
 
 use super::census::{Census, Kind};
-use super::lines::Lines;
-use super::report::{MultifdReport, Opaque, ReturnReport, uuid};
+use super::report::{MultifdReport, Opaque, uuid};
 
 /// Blocks that are told apart: as many as a guest may have.
 const BLOCKS: usize = 1024;
@@ -120,9 +119,7 @@ impl MultifdSurvey {
             uuid: self.uuid,
             packets: self.packets,
             syncs: self.syncs,
-            compression: self
-                .compression
-                .map(|compression| format!("{compression:?}").to_lowercase()),
+            compression: self.compression.map(name),
             compressed_bytes: self.payload_bytes,
             device_packets: self.device_packets,
             device_bytes: self.device_bytes,
@@ -132,27 +129,14 @@ impl MultifdSurvey {
     }
 }
 
-/// Notes on a return path.
-#[derive(Default)]
-pub(super) struct ReturnSurvey {
-    messages: Lines<String>,
-    opaque_bytes: u64,
-}
-
-impl ReturnSurvey {
-    pub(super) fn item(&mut self, item: &return_path::Item<'_>) {
-        match item {
-            return_path::Item::Opaque(bytes) => self.opaque_bytes += bytes.len() as u64,
-            return_path::Item::Bitmap(_) | return_path::Item::BitmapEnd => {}
-            message => self.messages.push(format!("{message:?}")),
-        }
-    }
-
-    pub(super) fn report(self, parser: &return_path::Parser) -> ReturnReport {
-        ReturnReport {
-            bytes: parser.offset(),
-            messages: self.messages,
-            opaque: Opaque::of(parser.surprise(), self.opaque_bytes),
-        }
+/// A compression as QEMU's parameter `multifd-compression` names it.
+fn name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Zlib => "zlib",
+        Compression::Zstd => "zstd",
+        Compression::Qpl => "qpl",
+        Compression::Uadk => "uadk",
+        Compression::Qatzip => "qatzip",
     }
 }
