@@ -7,6 +7,7 @@ use sealift_stream::main_channel::{self, Emitter};
 use sealift_stream::{PageSize, multifd};
 
 use crate::guest::{self, PAGE};
+use crate::raw::name;
 use crate::{Case, Target};
 
 /// Guest memory in the streams that come out of main memory: far more than any cache holds.
@@ -40,7 +41,7 @@ fn case(
 ) -> Case {
     Case {
         name,
-        against: None,
+        against: Some(name::MEMCPY),
         target: target.map(Target::Speed),
         bytes,
         run: Box::new(move |watch| {

@@ -78,3 +78,43 @@ pub fn text(rows: &[Row]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Case;
+
+    fn measured(
+        name: &'static str,
+        against: Option<&'static str>,
+        least: f64,
+        speeds: &[f64],
+    ) -> Measured {
+        Measured {
+            case: Case {
+                name,
+                against,
+                target: Some(Target::Ratio(least)),
+                bytes: 1,
+                run: Box::new(|_| ()),
+            },
+            speeds: speeds.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_rounds_ratios() {
+        // The machine was half as fast in the second round; in each round one case takes 0.9 of the other's speed.
+        let all = [
+            measured("raw", None, 0.0, &[10.0, 5.0, 10.0]),
+            measured("ours", Some("raw"), 0.85, &[9.0, 4.5, 9.0]),
+            measured("slow", Some("raw"), 0.95, &[9.0, 4.5, 9.0]),
+        ];
+        let rows = rows(&all);
+        let ratio = rows[1].against.unwrap().1;
+        assert!((ratio - 0.9).abs() < 1e-9);
+        assert!(rows[1].target.as_ref().unwrap().1);
+        assert!(!rows[2].target.as_ref().unwrap().1);
+        assert!(text(&rows).contains("0.95 x MISSED"));
+    }
+}

@@ -16,9 +16,9 @@ use serde_json::json;
 /// Measure the inner crates against the raw limits of this machine. Run it with nothing else running.
 #[derive(Parser)]
 struct Arguments {
-    /// Also write the figures here.
+    /// Also write the figures here, as JSON.
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    save: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let rows = table::rows(&measured);
     let machine = machine();
     println!("{machine}\n\n{}", table::text(&rows));
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.save {
         let figures = json!({ "machine": machine, "rows": rows });
         std::fs::write(file, serde_json::to_vec_pretty(&figures)?)
             .map_err(|error| format!("{}: {error}", file.display()))?;

@@ -14,17 +14,23 @@ const CARGO_FUZZ: &str = "0.13.2";
 /// Seconds per target in the test suite: enough to run every seed and regression and some tens of thousands of mutations.
 const SMOKE_SECONDS: u64 = 10;
 
-/// The longest input: some pages, and packets of multifd with their heads. Longer ones only make each run slower.
-const MAX_LEN: &str = "-max_len=65536";
+/// What each run may take.
+const LIMITS: [&str; 3] = [
+    // Longer than any item of a stream (74,060 bytes), so that a parser that takes nothing is caught; longer ones only slow it down.
+    "-max_len=81920",
+    // Seconds; an input takes milliseconds.
+    "-timeout=10",
+    // MiB at once: inputs are small, and so is what they may cost.
+    "-malloc_limit_mb=64",
+];
 
 pub(crate) fn smoke() -> Result<(), Failed> {
     run_all(SMOKE_SECONDS)
 }
 
 pub(crate) fn long(minutes: u64) -> Result<(), Failed> {
-    packages::install(packages::BUILD)?;
-    packages::install(packages::FUZZ)?;
-    let targets = targets()?.len().max(1) as u64;
+    packages::install(packages::TESTS)?;
+    let targets = targets()?.len() as u64;
     run_all(minutes * 60 / targets)
 }
 
@@ -36,6 +42,14 @@ fn run_all(seconds: u64) -> Result<(), Failed> {
             .arg(folder().join("Cargo.toml"))
             .arg("--")
             .arg(folder().join("corpus"))
+            .env("CARGO_TARGET_DIR", folder().join("target")),
+    )?;
+    let clippy = ["clippy", "--quiet", "--manifest-path"];
+    step::run(
+        "clippy of the fuzz targets",
+        cargo(clippy)
+            .arg(folder().join("Cargo.toml"))
+            .args(["--", "--deny", "warnings"])
             .env("CARGO_TARGET_DIR", folder().join("target")),
     )?;
     step::run("building the fuzz targets", &mut cargo_fuzz("build"))?;
@@ -65,9 +79,9 @@ fn fuzz(target: &str, seconds: u64) -> Result<(), Failed> {
     if regressions.exists() {
         command.arg(regressions);
     }
-    command.args(["--", MAX_LEN, "-print_funcs=0", "-print_final_stats=1"]);
     // Each new input would be a line: some thousand of them say nothing.
-    command.args(["-print_pcs=0", "-verbosity=0"]);
+    command.args(["--", "-print_funcs=0", "-print_pcs=0", "-verbosity=0"]);
+    command.args(LIMITS).arg("-print_final_stats=1");
     command.arg(format!("-max_total_time={seconds}"));
     step::run(&format!("fuzzing {target} for {seconds} s"), &mut command)
 }
@@ -97,5 +111,10 @@ fn targets() -> Result<Vec<String>, Failed> {
         })
         .collect();
     targets.sort();
+    if targets.is_empty() {
+        return Err(Failed::new(
+            "there is no fuzz target: something is wrong with this tree",
+        ));
+    }
     Ok(targets)
 }

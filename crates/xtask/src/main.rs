@@ -64,9 +64,9 @@ enum Command {
 enum Bench {
     /// The inner crates against the raw limits of this machine. Run it with nothing else running.
     Core {
-        /// Also write the figures here.
+        /// Also write the figures here, as JSON.
         #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
+        save: Option<PathBuf>,
     },
 }
 
@@ -77,8 +77,8 @@ fn main() -> ExitCode {
         Command::Demo => demo(),
         Command::Capture { names } => capture(&names),
         Command::Bench {
-            what: Bench::Core { json },
-        } => bench_core(json),
+            what: Bench::Core { save },
+        } => bench_core(save),
         Command::Fuzz { minutes } => fuzz::long(minutes),
     };
     match outcome {
@@ -91,7 +91,6 @@ fn main() -> ExitCode {
 }
 
 fn demo() -> Result<(), Failed> {
-    packages::install(packages::BUILD)?;
     step::run(
         "the demo",
         cargo(["run", "--quiet", "--release", "--package", "sealift-lab"]).args(["--bin", "demo"]),
@@ -99,7 +98,6 @@ fn demo() -> Result<(), Failed> {
 }
 
 fn capture(names: &[String]) -> Result<(), Failed> {
-    packages::install(packages::BUILD)?;
     step::run(
         "capturing the fixtures",
         cargo(["run", "--quiet", "--release", "--package", "sealift-lab"])
@@ -108,12 +106,11 @@ fn capture(names: &[String]) -> Result<(), Failed> {
     )
 }
 
-fn bench_core(json: Option<PathBuf>) -> Result<(), Failed> {
-    packages::install(packages::BUILD)?;
+fn bench_core(save: Option<PathBuf>) -> Result<(), Failed> {
     let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-bench"]);
     command.args(["--bin", "core"]);
-    if let Some(file) = json {
-        command.arg("--").arg("--json").arg(file);
+    if let Some(file) = save {
+        command.arg("--").arg("--save").arg(file);
     }
     step::run("bench core", &mut command)
 }

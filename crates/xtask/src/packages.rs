@@ -10,17 +10,21 @@ pub(crate) struct Package {
     sign: &'static [&'static str],
 }
 
-/// What building takes beside Rust: ring, zstd and BLAKE3 compile C and assembler.
-pub(crate) const BUILD: &[Package] = &[Package {
-    name: "gcc",
-    sign: &["cc", "--version"],
-}];
-
-/// What fuzzing takes beside that: libFuzzer is C++.
-pub(crate) const FUZZ: &[Package] = &[Package {
-    name: "g++",
-    sign: &["c++", "--version"],
-}];
+/// What the tests take beside Rust and the C compiler that Rust links with: QEMU, an assembler for the guest, and C++ for libFuzzer.
+pub(crate) const TESTS: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        sign: &["qemu-system-x86_64", "--version"],
+    },
+    Package {
+        name: "binutils",
+        sign: &["as", "--version"],
+    },
+    Package {
+        name: "g++",
+        sign: &["c++", "--version"],
+    },
+];
 
 /// What making the test vectors takes: Python with room for packages of its own.
 pub(crate) const VECTORS: &[Package] = &[Package {

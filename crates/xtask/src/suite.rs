@@ -8,7 +8,6 @@ use crate::{fuzz, packages, policy, purity, vectors};
 /// Format, clippy and the tests that need nothing but the crates.
 pub(crate) fn check() -> Result<(), Failed> {
     timed("check", || {
-        packages::install(packages::BUILD)?;
         format()?;
         clippy()?;
         step::run(
@@ -21,8 +20,7 @@ pub(crate) fn check() -> Result<(), Failed> {
 /// Everything that must hold.
 pub(crate) fn test(all: bool) -> Result<(), Failed> {
     timed("test", || {
-        packages::install(packages::BUILD)?;
-        packages::install(packages::FUZZ)?;
+        packages::install(packages::TESTS)?;
         format()?;
         clippy()?;
         purity::check()?;
@@ -61,14 +59,17 @@ fn format() -> Result<(), Failed> {
     )
 }
 
-/// Clippy, crate by crate: in one build a feature that one crate asks for would hide that another forgot to.
+/// Clippy, crate by crate: in one build a feature that one crate asks for would hide that another forgot to. For the same reason each
+/// is also looked at without its tests, which have dependencies of their own.
 fn clippy() -> Result<(), Failed> {
+    let deny = ["--", "--deny", "warnings"];
     for package in packages_of_workspace()? {
+        let name = format!("clippy {package}");
+        let clippy = || cargo(["clippy", "--quiet", "--package", &package]);
+        step::run(&name, clippy().args(deny))?;
         step::run(
-            &format!("clippy {package}"),
-            cargo(["clippy", "--quiet", "--all-targets", "--package"])
-                .arg(&package)
-                .args(["--", "--deny", "warnings"]),
+            &format!("{name}, with tests"),
+            clippy().arg("--all-targets").args(deny),
         )?;
     }
     Ok(())
