@@ -20,7 +20,7 @@
 //!  └──────────────────┴───────┘
 //! ```
 //!
-//! What is parsed: the configuration, commands, RAM, VFIO's data and virtio-mem's early section (which stands before RAM).
+//! What is parsed: the configuration, commands, RAM, VFIO's data and virtio-mem's early section (which stands before RAM's pages).
 //! Every other section turns the rest of the channel opaque. In QEMU's order these come after the last RAM page, but for guests
 //! with block dirty bitmaps and the like, which lose savings and nothing else.
 

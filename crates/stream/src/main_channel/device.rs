@@ -15,7 +15,7 @@ pub(super) mod vfio_mark {
     pub(in super::super) const INITIAL_DATA_SENT: u64 = 0xffff_ffff_ef10_0005;
 }
 
-/// Whether a section is virtio-mem's early one, which comes before RAM since QEMU 8.1's machine types.
+/// Whether a section is virtio-mem's early one, which comes during set-up with machine types newer than 7.2's.
 pub(super) fn is_virtio_mem_early(section: &Described<'_>) -> bool {
     section.version == 1
         && section
