@@ -63,6 +63,31 @@ pub enum Error {
         /// The epoch that the source named.
         found: u32,
     },
+    /// The lane's epoch has not ended, so that its next one cannot begin.
+    EpochLive {
+        /// The lane.
+        lane: u8,
+        /// The epoch that has not ended.
+        epoch: u32,
+    },
+    /// What ended is not the live epoch of its lane under these keys.
+    EpochNotLive {
+        /// The lane.
+        lane: u8,
+        /// The epoch that ended.
+        epoch: u32,
+    },
+    /// The epoch is to end, and its last batches did not arrive, or there were more than the peer says.
+    EpochCut {
+        /// The lane.
+        lane: u8,
+        /// The epoch.
+        epoch: u32,
+        /// The batches that the peer says it sealed.
+        expected: u64,
+        /// The batches that were opened.
+        found: u64,
+    },
     /// The buffer to seal in has no room for header and tag.
     BufferTooShort {
         /// The least that a sealed batch takes.
@@ -223,6 +248,8 @@ impl Error {
             Self::Seed
             | Self::FieldTooLong { .. }
             | Self::EpochsExhausted
+            | Self::EpochLive { .. }
+            | Self::EpochNotLive { .. }
             | Self::BufferTooShort { .. }
             | Self::BodyTooLong { .. }
             | Self::EpochSpent { .. }
@@ -246,6 +273,7 @@ impl Error {
             | Self::Lane { .. }
             | Self::Epoch { .. }
             | Self::EpochOverrun { .. }
+            | Self::EpochCut { .. }
             | Self::Replay { .. }
             | Self::Gap { .. }
             | Self::Length { .. }
@@ -290,6 +318,18 @@ impl fmt::Display for Error {
             Self::EpochNotHigher { lane, last, found } => write!(
                 f,
                 "source named epoch {found} for lane {lane}, expected one above {last}"
+            ),
+            Self::EpochLive { lane, epoch } => write!(
+                f,
+                "this host has not ended epoch {epoch} of lane {lane}: no other can begin"
+            ),
+            Self::EpochNotLive { lane, epoch } => write!(
+                f,
+                "this host ended epoch {epoch} of lane {lane}, which is not the live one"
+            ),
+            Self::EpochCut { lane, epoch, expected, found } => write!(
+                f,
+                "peer says that it sealed {expected} batches in lane {lane}, epoch {epoch}, and {found} came"
             ),
             Self::BufferTooShort { needed, found } => write!(
                 f,

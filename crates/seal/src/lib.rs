@@ -65,6 +65,13 @@
 //! let checked = opener.check(header)?;
 //! assert_eq!(checked.sealed_length(), sealed.len());
 //! assert_eq!(opener.open(checked, sealed)?.accept(&mut ledger)?, b"pages");
+//!
+//! // The next epoch of the lane; the number of batches goes over the control channel.
+//! let ended = sealer.end();
+//! receiver.retire(opener.end(ended.batches())?)?;
+//! source.retire(ended)?;
+//! let sealer = source.sealer(0)?;
+//! let opener = receiver.opener(0, sealer.epoch())?;
 //! # Ok(())
 //! # }
 //! ```
@@ -108,6 +115,14 @@
 //!     let _ = opener.open(checked, b);
 //! }
 //! ```
+//! Opening what comes after an epoch's end:
+//! ```compile_fail,E0382
+//! # use sealift_seal::*;
+//! fn late(mut opener: Opener, sealed: u64, header: &[u8; Header::LENGTH]) {
+//!     let _ = opener.end(sealed);
+//!     let _ = opener.check(header);
+//! }
+//! ```
 #![no_std]
 
 extern crate alloc;
@@ -120,6 +135,7 @@ mod error;
 mod exchange;
 mod header;
 mod keyed;
+mod lanes;
 mod ledger;
 mod mlkem;
 mod opener;
@@ -137,6 +153,7 @@ pub use error::{Error, Fault, SharePart};
 pub use exchange::{Exchanged, Initiator, Share, respond};
 pub use header::{Header, MAX_BODY, TAG_LENGTH};
 pub use keyed::{Keyed, Unconfirmed};
+pub use lanes::Ended;
 pub use ledger::Ledger;
 pub use opener::{Checked, Opened, Opener};
 pub use role::{Receiver, Role, Side, Source};

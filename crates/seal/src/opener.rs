@@ -24,6 +24,7 @@ use zeroize::Zeroize;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::header::{Header, TAG_LENGTH};
+use crate::lanes::{Ended, Half};
 use crate::ledger::Ledger;
 
 /// Opens the batches of one epoch of one lane, in place and in order. The first refusal finishes it.
@@ -116,6 +117,35 @@ impl Opener {
             opener: self,
             batch: checked.header.batch,
             body,
+        })
+    }
+
+    /// The batches opened so far in this epoch.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.epoch.sequence()
+    }
+
+    /// Ends the epoch, when it has opened as many batches as the peer says, over the control channel, that it sealed. No
+    /// sequence number can tell that the last batches of all were withheld; this does.
+    ///
+    /// # Errors
+    /// [`Error::Finished`], [`Error::EpochCut`]. The epoch has not ended then, and its lane gets no other from these keys.
+    pub fn end(self, sealed: u64) -> Result<Ended, Error> {
+        self.go_on()?;
+        if self.opened() != sealed {
+            return Err(Error::EpochCut {
+                lane: self.lane(),
+                epoch: self.epoch(),
+                expected: sealed,
+                found: self.opened(),
+            });
+        }
+        Ok(Ended {
+            half: Half::Opened,
+            lane: self.lane(),
+            epoch: self.epoch(),
+            batches: sealed,
         })
     }
 

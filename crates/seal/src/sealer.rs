@@ -7,6 +7,7 @@ use ring::aead::Aad;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::header::{Header, MAX_BODY, TAG_LENGTH};
+use crate::lanes::{Ended, Half};
 
 /// Seals the batches of one epoch of one lane, in place.
 pub struct Sealer {
@@ -87,6 +88,23 @@ impl Sealer {
     #[must_use]
     pub fn has_room_for(&self, length: u32) -> bool {
         self.epoch.has_room_for(length)
+    }
+
+    /// The batches sealed so far in this epoch.
+    #[must_use]
+    pub fn sealed(&self) -> u64 {
+        self.epoch.sequence()
+    }
+
+    /// Ends the epoch. The peer needs to know [how many batches](Ended::batches) it has to have opened.
+    #[must_use = "the next epoch of this lane begins with it"]
+    pub fn end(self) -> Ended {
+        Ended {
+            half: Half::Sealed,
+            lane: self.lane(),
+            epoch: self.epoch(),
+            batches: self.sealed(),
+        }
     }
 
     /// The lane that this seals for.

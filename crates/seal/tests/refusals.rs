@@ -39,7 +39,8 @@ fn a_replay_in_another_lane_is_refused() {
     );
 
     // With the header changed to fit, the tag gives it away.
-    let mut opener = receiver.opener(1, other.epoch() + 1).unwrap();
+    let (_, mut receiver) = keyed(Suite::default(), 3);
+    let mut opener = receiver.opener(1, other.epoch()).unwrap();
     let mut batch = sealed(&mut sealer, 1, b"two");
     batch[3] = 1;
     batch[4..8].copy_from_slice(&opener.epoch().to_be_bytes());
@@ -76,6 +77,7 @@ fn a_replay_in_another_epoch_is_refused() {
     let (mut source, mut receiver) = keyed(Suite::default(), 3);
     let mut old = source.sealer(0).unwrap();
     let batch = sealed(&mut old, 0, b"one");
+    source.retire(old.end()).unwrap();
     let new = source.sealer(0).unwrap();
     let mut opener = receiver.opener(0, new.epoch()).unwrap();
     refuse(
@@ -88,16 +90,19 @@ fn a_replay_in_another_epoch_is_refused() {
         },
     );
 
-    let newer = source.sealer(0).unwrap();
-    let mut opener = receiver.opener(0, newer.epoch()).unwrap();
+    let (mut source, mut receiver) = keyed(Suite::default(), 3);
+    let ended = source.sealer(0).unwrap().end();
+    source.retire(ended).unwrap();
+    let new = source.sealer(0).unwrap();
+    let mut opener = receiver.opener(0, new.epoch()).unwrap();
     let mut batch = batch;
-    batch[4..8].copy_from_slice(&newer.epoch().to_be_bytes());
+    batch[4..8].copy_from_slice(&new.epoch().to_be_bytes());
     refuse(
         &mut opener,
         &batch,
         Error::Tag {
             lane: 0,
-            epoch: 2,
+            epoch: 1,
             sequence: 0,
         },
     );
