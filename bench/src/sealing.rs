@@ -113,6 +113,10 @@ fn keys() -> Result<(Keyed<Source>, Keyed<Receiver>), Error> {
     let context = Context {
         source_hello: b"hello",
         receiver_hello: b"hello",
+        offer: b"offer",
+        choice: b"choice",
+        admission: b"admission",
+        verdict: b"verdict",
         source_certificate: b"certificate",
         receiver_certificate: b"certificate",
         tls_client: Role::Source,

@@ -31,6 +31,10 @@
 //! let context = Context {
 //!     source_hello: b"as sent",
 //!     receiver_hello: b"as sent",
+//!     offer: b"as sent",
+//!     choice: b"as sent",
+//!     admission: b"as sent",
+//!     verdict: b"as sent",
 //!     source_certificate: b"DER",
 //!     receiver_certificate: b"DER",
 //!     tls_client: Role::Source,

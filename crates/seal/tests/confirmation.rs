@@ -19,13 +19,34 @@ fn every_suite_confirms() {
 #[test]
 fn a_mismatch_in_any_field_of_the_transcript_does_not_confirm() {
     let block = CONTEXT.ram_blocks[0];
-    let changed: [Context<'_>; 16] = [
+    let changed: [Context<'_>; 21] = [
         Context {
             source_hello: b"source hellp",
             ..CONTEXT
         },
         Context {
             receiver_hello: b"receiver hellp",
+            ..CONTEXT
+        },
+        Context {
+            offer: b"offes",
+            ..CONTEXT
+        },
+        Context {
+            choice: b"choicd",
+            ..CONTEXT
+        },
+        Context {
+            admission: b"admissioo",
+            ..CONTEXT
+        },
+        Context {
+            verdict: b"verdicu",
+            ..CONTEXT
+        },
+        Context {
+            offer: b"offerc",
+            choice: b"hoice",
             ..CONTEXT
         },
         Context {

@@ -122,6 +122,10 @@ impl Case {
         let context = Context {
             source_hello: b"",
             receiver_hello: b"",
+            offer: b"",
+            choice: b"",
+            admission: b"",
+            verdict: b"",
             source_certificate: b"",
             receiver_certificate: b"",
             tls_client: Role::Receiver,

@@ -83,7 +83,8 @@ fn sealing_makes_the_vectors_and_opening_takes_them() {
 struct Case<'a> {
     json: &'a Value,
     suite: Suite,
-    hellos: [Vec<u8>; 2],
+    /// The hellos, offer, choice, admission and verdict.
+    messages: [Vec<u8>; 6],
     certificates: [Vec<u8>; 2],
     peer_name: Vec<u8>,
     guest_name: Vec<u8>,
@@ -97,10 +98,15 @@ impl<'a> Case<'a> {
         Self {
             json,
             suite: Suite::try_from(u16::try_from(number(&json["suite"])).unwrap()).unwrap(),
-            hellos: [
-                bytes(&context["source_hello"]),
-                bytes(&context["receiver_hello"]),
-            ],
+            messages: [
+                "source_hello",
+                "receiver_hello",
+                "offer",
+                "choice",
+                "admission",
+                "verdict",
+            ]
+            .map(|name| bytes(&context[name])),
             certificates: [
                 bytes(&context["source_certificate"]),
                 bytes(&context["receiver_certificate"]),
@@ -223,8 +229,12 @@ impl<'a> Case<'a> {
             .collect();
         let context = &self.json["context"];
         use_it(&Context {
-            source_hello: &self.hellos[0],
-            receiver_hello: &self.hellos[1],
+            source_hello: &self.messages[0],
+            receiver_hello: &self.messages[1],
+            offer: &self.messages[2],
+            choice: &self.messages[3],
+            admission: &self.messages[4],
+            verdict: &self.messages[5],
             source_certificate: &self.certificates[0],
             receiver_certificate: &self.certificates[1],
             tls_client: match number(&context["tls_client"]) {
