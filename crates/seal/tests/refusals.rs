@@ -361,6 +361,28 @@ fn a_header_checked_twice_opens_one_batch() {
 }
 
 #[test]
+fn a_header_checked_twice_opens_nothing_after_a_refusal() {
+    let (mut sealer, mut opener) = lane();
+    let batch = sealed(&mut sealer, 0, b"x");
+    let (header, rest) = batch.split_first_chunk().unwrap();
+    let first = opener.check(header).unwrap();
+    let second = opener.check(header).unwrap();
+    let mut altered = rest.to_vec();
+    altered[0] ^= 1;
+    assert_eq!(
+        opener.open(first, &mut altered).unwrap_err(),
+        tag_of_the_first()
+    );
+    // Now the good one, under the other.
+    let mut untouched = rest.to_vec();
+    assert_eq!(
+        opener.open(second, &mut untouched).unwrap_err(),
+        Error::Finished { lane: 4, epoch: 0 }
+    );
+    assert_eq!(untouched, rest);
+}
+
+#[test]
 fn a_sealer_refuses_what_would_not_be_opened_and_goes_on() {
     let (mut sealer, mut opener) = lane();
     for found in [0, Header::LENGTH, Sealer::OVERHEAD - 1] {
