@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use crate::role::Role;
 use crate::suite::Suite;
 
 /// A refusal. After one that came from an opener the lane is finished; after one that came from the exchange the
@@ -18,10 +19,12 @@ pub enum Error {
         /// The number.
         found: u16,
     },
-    /// The suite in use is not among those that the source offered.
+    /// The suite in use, which is the receiver's choice, is not among those that the source offered.
     SuiteNotOffered {
         /// The suite in use.
         chosen: Suite,
+        /// The end that refused it: the source was told it by the peer, the receiver chose it itself.
+        refusing: Role,
     },
     /// Neither candidate in the seed is a P-256 scalar, which happens once in 2^64: the seed was not random.
     Seed,
@@ -255,10 +258,17 @@ impl Error {
             | Self::EpochSpent { .. }
             | Self::Surplus { .. }
             | Self::Finished { .. }
-            | Self::Library { .. } => Fault::ThisHost,
+            | Self::Library { .. }
+            | Self::SuiteNotOffered {
+                refusing: Role::Receiver,
+                ..
+            } => Fault::ThisHost,
             Self::NoCommonSuite
             | Self::UnknownSuite { .. }
-            | Self::SuiteNotOffered { .. }
+            | Self::SuiteNotOffered {
+                refusing: Role::Source,
+                ..
+            }
             | Self::ShareLength { .. }
             | Self::LowOrderShare
             | Self::PointForm { .. }
@@ -290,8 +300,8 @@ impl fmt::Display for Error {
         match self {
             Self::NoCommonSuite => f.write_str("source offered no suite that this host allows"),
             Self::UnknownSuite { found } => write!(f, "peer named the unknown suite {found:#06x}"),
-            Self::SuiteNotOffered { chosen } => {
-                write!(f, "peer uses suite {chosen}, which the source did not offer")
+            Self::SuiteNotOffered { chosen, .. } => {
+                write!(f, "receiver chose suite {chosen}, which the source did not offer")
             }
             Self::Seed => f.write_str("this host's seed holds no P-256 scalar: its randomness is broken"),
             Self::ShareLength { part, expected, found } => {

@@ -169,7 +169,10 @@ impl<S: Side> Exchanged<S> {
         context: &Context<'_>,
     ) -> Result<Unconfirmed<S>, Error> {
         if !context.offered.contains(&self.suite.number()) {
-            return Err(Error::SuiteNotOffered { chosen: self.suite });
+            return Err(Error::SuiteNotOffered {
+                chosen: self.suite,
+                refusing: S::ROLE,
+            });
         }
         let transcript = context.hash(&self.shares())?;
         Ok(Unconfirmed::new(Schedule::extract(

@@ -4,7 +4,7 @@
 mod support;
 
 use sealift_seal::{
-    Context, Error, Exchanged, Exporter, Initiator, Keyed, Ledger, Opened, Opener, RamBlock,
+    Context, Error, Exchanged, Exporter, Fault, Initiator, Keyed, Ledger, Opened, Opener, RamBlock,
     Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
 };
 use support::{CONTEXT, SESSION, exchange, exporter, keyed, seed};
@@ -230,17 +230,17 @@ fn a_suite_that_was_not_offered_is_refused_at_both_ends() {
         ..CONTEXT
     };
     let (source, receiver) = exchange(Suite::X25519);
-    let refused = Error::SuiteNotOffered {
+    let refused = |refusing| Error::SuiteNotOffered {
         chosen: Suite::X25519,
+        refusing,
     };
-    assert_eq!(
-        source.derive(exporter(3), SESSION, &context).unwrap_err(),
-        refused
-    );
-    assert_eq!(
-        receiver.derive(exporter(3), SESSION, &context).unwrap_err(),
-        refused
-    );
+    let at_source = source.derive(exporter(3), SESSION, &context).unwrap_err();
+    let at_receiver = receiver.derive(exporter(3), SESSION, &context).unwrap_err();
+    assert_eq!(at_source, refused(Role::Source));
+    assert_eq!(at_receiver, refused(Role::Receiver));
+    // The receiver chose it.
+    assert_eq!(at_source.fault(), Fault::Peer);
+    assert_eq!(at_receiver.fault(), Fault::ThisHost);
 }
 
 #[test]
