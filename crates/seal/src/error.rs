@@ -205,6 +205,15 @@ pub enum Error {
         /// The lowest number not seen yet, where the window starts.
         floor: u64,
     },
+    /// The range of batch numbers to declare void is reversed, or goes beyond the window.
+    VoidRange {
+        /// Its first batch number.
+        start: u64,
+        /// The one behind its last.
+        end: u64,
+        /// The lowest number not seen yet, where the window starts.
+        floor: u64,
+    },
     /// The opener refused a batch earlier, or was left with one that was not accepted.
     Finished {
         /// The lane.
@@ -277,7 +286,8 @@ impl Error {
             | Self::Confirmation
             | Self::EpochNotHigher { .. }
             | Self::BatchSeen { .. }
-            | Self::BatchAhead { .. } => Fault::Peer,
+            | Self::BatchAhead { .. }
+            | Self::VoidRange { .. } => Fault::Peer,
             Self::Version { .. }
             | Self::Zero { .. }
             | Self::Lane { .. }
@@ -394,6 +404,10 @@ impl fmt::Display for Error {
             Self::BatchAhead { batch, floor } => {
                 write!(f, "peer's batch number {batch} is beyond the window that starts at {floor}")
             }
+            Self::VoidRange { start, end, floor } => write!(
+                f,
+                "peer declared batches {start} to {end} void, which is no range within the window that starts at {floor}"
+            ),
             Self::Finished { lane, epoch } => write!(
                 f,
                 "this host's opener for lane {lane}, epoch {epoch}, is finished after an earlier refusal"
