@@ -8,7 +8,9 @@
 //!
 //! Lanes run at different speeds, so numbers come out of order; the window is how far they may be apart. The
 //! floor is the lowest number not seen, and a number's bit is at its place modulo the window.
-//! One ledger outlives lanes, epochs and reconnects: it belongs to the session.
+//! An end keeps one ledger for all that it opens in a session, since it opens in one direction only. It belongs to whoever
+//! owns the session and outlives lanes, epochs, reconnects and so every [`Keyed`](crate::Keyed), none of which could hand it
+//! out: a new one after a reconnect would take every batch a second time.
 
 use alloc::boxed::Box;
 use core::fmt;

@@ -12,8 +12,10 @@
 //!                                          finished
 //! ```
 //!
-//! What is cheap to refuse is refused before a byte of the body is read. The plaintext is out of reach until the
-//! batch number is proven too, and is wiped if it never is.
+//! What is cheap to refuse is refused before a byte of the body is read. The plaintext is handed out when the ledger has
+//! taken the batch number too, and wiped when an [`Opened`] is dropped without. It is in the caller's buffer all the while: an
+//! `Opened` that is leaked, with `mem::forget` say, leaves it there to be read, and its opener finished. The ledger is not
+//! taken by `open`, so that lanes decrypt side by side and share it for a moment only.
 
 use core::fmt;
 use core::mem;
@@ -42,7 +44,7 @@ pub struct Checked {
 
 /// A batch that its tag has proven, but whose number has not been looked up yet.
 ///
-/// Dropped without being accepted, it wipes the body and leaves its opener finished.
+/// Dropped without being accepted, it wipes the body and leaves its opener finished. Leaked, it does only the latter.
 #[must_use = "a batch that is not accepted finishes its lane"]
 pub struct Opened<'o, 'b> {
     opener: &'o mut Opener,

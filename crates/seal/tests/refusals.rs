@@ -336,6 +336,16 @@ fn a_batch_that_is_not_accepted_is_wiped_and_finishes_its_lane() {
 }
 
 #[test]
+fn a_batch_that_is_leaked_finishes_its_lane() {
+    let (mut sealer, mut opener) = lane();
+    let mut batch = sealed(&mut sealer, 0, b"secret");
+    let (header, rest) = batch.split_first_chunk_mut().unwrap();
+    let checked = opener.check(header).unwrap();
+    std::mem::forget(opener.open(checked, rest).unwrap());
+    finished(&mut opener, &sealed(&mut sealer, 1, b"next"));
+}
+
+#[test]
 fn a_header_checked_twice_opens_one_batch() {
     let (mut sealer, mut opener) = lane();
     let mut ledger = Ledger::new();
