@@ -14,7 +14,8 @@ use crate::suite::Suite;
 pub enum Error {
     /// None of the suites that the source offered is allowed here.
     NoCommonSuite,
-    /// The number is not a suite of this version of the wire.
+    /// The number is not a suite of this version of the wire. Unknown numbers in an offer are passed over, so this is the
+    /// receiver's choice, come over the control channel.
     UnknownSuite {
         /// The number.
         found: u16,
@@ -105,6 +106,8 @@ pub enum Error {
         /// The body's length.
         found: usize,
     },
+    /// The batch to seal would have the number 2^64 - 1, which is never used.
+    BatchesExhausted,
     /// The batch to seal would take its epoch beyond the limits of AES-GCM: it needs the next epoch.
     EpochSpent {
         /// The lane.
@@ -198,7 +201,8 @@ pub enum Error {
         /// The batch number.
         batch: u64,
     },
-    /// The batch number is beyond the window.
+    /// The batch number is beyond the window. Its sender is bound by the window as well (WIRE.md, section 1): it has sealed
+    /// on without waiting for this end's acknowledgement, however slow a lane or the link was.
     BatchAhead {
         /// The batch number.
         batch: u64,
@@ -264,6 +268,7 @@ impl Error {
             | Self::EpochNotLive { .. }
             | Self::BufferTooShort { .. }
             | Self::BodyTooLong { .. }
+            | Self::BatchesExhausted
             | Self::EpochSpent { .. }
             | Self::Surplus { .. }
             | Self::Finished { .. }
@@ -357,6 +362,9 @@ impl fmt::Display for Error {
             ),
             Self::BodyTooLong { limit, found } => {
                 write!(f, "this host's batch body has {found} bytes, the bound is {limit}")
+            }
+            Self::BatchesExhausted => {
+                f.write_str("this host has used up the batch numbers of the session")
             }
             Self::EpochSpent { lane, epoch } => {
                 write!(f, "this host's epoch {epoch} of lane {lane} is at its end: the next one is due")

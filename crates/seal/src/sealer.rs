@@ -31,11 +31,14 @@ impl Sealer {
     ///    written       encrypted                 written
     /// ```
     ///
-    /// `batch` is the batch's number in the session; the caller must not use one twice.
+    /// `batch` is the batch's number in the session and direction. The caller must not use one twice, and none that is
+    /// [`Ledger::WINDOW`](crate::Ledger::WINDOW) or more above the lowest that the peer has not acknowledged: the peer would
+    /// refuse it.
     ///
     /// # Errors
-    /// [`Error::BufferTooShort`], [`Error::BodyTooLong`], [`Error::EpochSpent`]. The buffer is then as it was, and the
-    /// sealer can go on.
+    /// [`Error::BufferTooShort`], [`Error::BodyTooLong`], [`Error::BatchesExhausted`], [`Error::EpochSpent`]. The buffer is
+    /// then as it was, and the sealer can go on. [`Error::Library`]: the buffer may not be sent, and nothing else under this
+    /// epoch either.
     pub fn seal(&mut self, batch: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let found = buffer.len();
         let too_short = Error::BufferTooShort {
@@ -55,6 +58,9 @@ impl Sealer {
                 limit: MAX_BODY,
                 found: body.len(),
             })?;
+        if batch == u64::MAX {
+            return Err(Error::BatchesExhausted);
+        }
         if !self.epoch.has_room_for(length) {
             return Err(Error::EpochSpent {
                 lane: self.epoch.lane(),

@@ -393,6 +393,20 @@ fn a_header_checked_twice_opens_nothing_after_a_refusal() {
 }
 
 #[test]
+fn the_last_number_of_all_is_not_sealed() {
+    let (mut sealer, mut opener) = lane();
+    let mut buffer = vec![7; Sealer::OVERHEAD + 1];
+    assert_eq!(
+        sealer.seal(u64::MAX, &mut buffer),
+        Err(Error::BatchesExhausted)
+    );
+    assert_eq!(Error::BatchesExhausted.fault(), Fault::ThisHost);
+    assert_eq!(buffer, vec![7; Sealer::OVERHEAD + 1]);
+    let batch = sealed(&mut sealer, 0, b"x");
+    assert!(open(&mut opener, &mut Ledger::new(), &batch).is_ok());
+}
+
+#[test]
 fn a_sealer_refuses_what_would_not_be_opened_and_goes_on() {
     let (mut sealer, mut opener) = lane();
     for found in [0, Header::LENGTH, Sealer::OVERHEAD - 1] {
@@ -419,6 +433,12 @@ fn what_is_not_proven_is_blamed_on_the_link_and_what_is_on_the_peer() {
     assert_eq!(Error::Version { found: 9 }.fault(), Fault::Link);
     assert_eq!(Error::BatchSeen { batch: 1 }.fault(), Fault::Peer);
     assert_eq!(Error::LowOrderShare.fault(), Fault::Peer);
+    // The sender has to keep to the window itself.
+    let ahead = Error::BatchAhead {
+        batch: 65_536,
+        floor: 0,
+    };
+    assert_eq!(ahead.fault(), Fault::Peer);
     assert_eq!(Error::Seed.fault(), Fault::ThisHost);
 }
 
