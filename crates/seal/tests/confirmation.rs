@@ -4,8 +4,8 @@
 mod support;
 
 use sealift_seal::{
-    Context, Error, Exchanged, Exporter, Fault, Initiator, Keyed, Ledger, Opened, Opener, RamBlock,
-    Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
+    Context, Ended, Error, Exchanged, Exporter, Fault, Initiator, Keyed, Ledger, Opened, Opener,
+    RamBlock, Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
 };
 use support::{CONTEXT, SESSION, exchange, exporter, keyed, seed};
 
@@ -330,6 +330,7 @@ fn every_stage_can_go_to_another_thread() {
     can_go::<Sealer>();
     can_go::<Opener>();
     can_go::<Opened<'_, '_>>();
+    can_go::<Ended>();
     can_go::<Ledger>();
     can_go::<Error>();
 }
