@@ -85,6 +85,9 @@ impl<S: Side> Unconfirmed<S> {
 impl<S: Side> Keyed<S> {
     /// Takes note that an epoch of these keys has ended, so that the next one of its lane can begin.
     ///
+    /// Lane and epoch are what it goes by: an [`Ended`] of the same numbers from an exchange before a reconnect is not told
+    /// apart, and is the caller's to drop with those keys.
+    ///
     /// # Errors
     /// [`Error::EpochNotLive`].
     #[expect(clippy::needless_pass_by_value, reason = "an epoch ends once")]

@@ -106,3 +106,20 @@ fn only_the_live_epoch_of_these_keys_can_be_retired() {
     assert_eq!(source.retire(sealer.end()), refused(1, 0));
     assert_eq!(receiver.retire(opener.end(0).unwrap()), refused(1, 0));
 }
+
+#[test]
+fn an_epoch_is_retired_once_and_no_other_in_its_place() {
+    let (mut source, _) = keyed(Suite::default(), 3);
+    // What another exchange would hand in: the same lane, epochs 0 and 1.
+    let (mut other, _) = keyed(Suite::default(), 4);
+    let first = other.sealer(0).unwrap().end();
+    let again = keyed(Suite::default(), 5).0.sealer(0).unwrap().end();
+    other.retire(first).unwrap();
+    let second = other.sealer(0).unwrap().end();
+
+    let live = source.sealer(0).unwrap();
+    let refused = |epoch| Err(Error::EpochNotLive { lane: 0, epoch });
+    assert_eq!(source.retire(second), refused(1));
+    source.retire(live.end()).unwrap();
+    assert_eq!(source.retire(again), refused(0));
+}
