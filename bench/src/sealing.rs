@@ -44,15 +44,17 @@ fn seal(name: &'static str, len: usize, against: &'static str, target: f64) -> R
         target: Some(Target::Ratio(target)),
         bytes: FOOTPRINT,
         run: Box::new(move |watch| {
-            let sealed = source.sealer(0).and_then(|mut sealer| {
+            let mut sealed = || {
+                let mut sealer = source.sealer(0)?;
                 watch.time(|| {
                     for (number, batch) in batches.iter_mut().enumerate() {
                         sealer.seal(number as u64, batch)?;
                     }
                     Ok::<_, Error>(())
-                })
-            });
-            assert_eq!(sealed, Ok(()), "every batch was sealed");
+                })?;
+                source.retire(sealer.end())
+            };
+            assert_eq!(sealed(), Ok(()), "every batch was sealed");
         }),
     })
 }
@@ -73,7 +75,7 @@ fn open(name: &'static str, len: usize, against: &'static str, target: f64) -> R
                 for (number, batch) in plain.iter_mut().enumerate() {
                     sealer.seal(number as u64, batch)?;
                 }
-                watch.time(|| {
+                let bytes = watch.time(|| {
                     let mut bytes = 0;
                     for batch in &mut plain {
                         let Some((header, body)) = batch.split_first_chunk_mut() else {
@@ -83,7 +85,11 @@ fn open(name: &'static str, len: usize, against: &'static str, target: f64) -> R
                         bytes += opener.open(checked, body)?.accept(&mut ledger)?.len();
                     }
                     Ok::<_, Error>(bytes)
-                })
+                })?;
+                let ended = sealer.end();
+                receiver.retire(opener.end(ended.batches())?)?;
+                source.retire(ended)?;
+                Ok::<_, Error>(bytes)
             };
             assert_eq!(opened(), Ok(FOOTPRINT), "every batch was opened");
         }),
@@ -107,6 +113,10 @@ fn keys() -> Result<(Keyed<Source>, Keyed<Receiver>), Error> {
     let context = Context {
         source_hello: b"hello",
         receiver_hello: b"hello",
+        offer: b"offer",
+        choice: b"choice",
+        admission: b"admission",
+        verdict: b"verdict",
         source_certificate: b"certificate",
         receiver_certificate: b"certificate",
         tls_client: Role::Source,

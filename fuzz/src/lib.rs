@@ -44,6 +44,10 @@ pub fn keys() -> Result<(Keyed<Source>, Keyed<Receiver>), Error> {
     let context = Context {
         source_hello: b"source",
         receiver_hello: b"receiver",
+        offer: b"offer",
+        choice: b"choice",
+        admission: b"admission",
+        verdict: b"verdict",
         source_certificate: b"certificate",
         receiver_certificate: b"certificate",
         tls_client: Role::Source,

@@ -70,6 +70,10 @@ def main() -> int:
 FULL = {
     "source_hello": "source hello",
     "receiver_hello": "receiver hello",
+    "offer": "offer",
+    "choice": "choice",
+    "admission": "admission",
+    "verdict": "verdict",
     "source_certificate": "source certificate",
     "receiver_certificate": "receiver certificate",
     "tls_client": SOURCE,
@@ -85,10 +89,18 @@ FULL = {
     "offered": [0x7F01, 0x0101, 0x0102, 0x0001, 0x0002],
 }
 
+# Whose bytes the transcript takes as they are, in its order.
+AS_SENT = ("source_hello", "receiver_hello", "offer", "choice", "admission", "verdict")
+CERTIFICATES = ("source_certificate", "receiver_certificate")
+
 # Empty wherever the transcript allows it.
 BARE = {
     "source_hello": None,
     "receiver_hello": None,
+    "offer": None,
+    "choice": None,
+    "admission": None,
+    "verdict": None,
     "source_certificate": None,
     "receiver_certificate": None,
     "tls_client": RECEIVER,
@@ -101,7 +113,7 @@ BARE = {
 
 def context_of(name: str, template: dict) -> dict:
     context = dict(template)
-    for index, key in enumerate(("source_hello", "receiver_hello", "source_certificate", "receiver_certificate")):
+    for index, key in enumerate(AS_SENT + CERTIFICATES):
         seed = template[key]
         # Different lengths, so that swapped fields show.
         context[key] = b"" if seed is None else expand(f"{name}: {seed}", 40 + 61 * index)
@@ -112,10 +124,7 @@ def context_of(name: str, template: dict) -> dict:
 def transcript_of(context: dict, suite: int, shares: list[bytes]) -> bytes:
     return b"".join([
         label(b"sealift v1 transcript"),
-        field(context["source_hello"]),
-        field(context["receiver_hello"]),
-        field(context["source_certificate"]),
-        field(context["receiver_certificate"]),
+        *(field(context[key]) for key in AS_SENT + CERTIFICATES),
         field(bytes([context["tls_client"]])),
         field(context["peer_name"]),
         field(context["guest_uuid"]),
@@ -142,13 +151,16 @@ def key_case(name: str, suite: int, template: dict) -> dict:
     context = context_of(name, template)
     source_secret, receiver_secret = expand(f"{name}: source", 32), expand(f"{name}: receiver", 32)
     source_share, receiver_share, ecdh = agree(suite & 0xFF, source_secret, receiver_secret)
-    seed = m = key = ciphertext = shared = b""
+    seed = m = key = ciphertext = shared = rejected = b""
     if suite & MLKEM:
         seed, m = expand(f"{name}: d and z", 64), expand(f"{name}: m", 32)
         decapsulation = mlkem.MLKEM768PrivateKey.from_seed_bytes(seed)
         key = decapsulation.public_key().public_bytes_raw()
         ciphertext, shared = mlkem768.encapsulate(key, m)
         assert decapsulation.decapsulate(ciphertext) == shared
+        # The last bit of the ciphertext altered: implicit rejection, another key and no error.
+        rejected = decapsulation.decapsulate(ciphertext[:-1] + bytes([ciphertext[-1] ^ 1]))
+        assert rejected == hashlib.shake_256(seed[32:] + ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])).digest(32)
     transcript = transcript_of(context, suite, [source_share, receiver_share, key, ciphertext])
     exporter, session = expand(f"{name}: exporter", 32), expand(f"{name}: session", 16)
     prk = hmac.digest(exporter, ecdh + shared, "sha256")
@@ -180,6 +192,7 @@ def key_case(name: str, suite: int, template: dict) -> dict:
         "ciphertext": ciphertext.hex(),
         "ecdh": ecdh.hex(),
         "mlkem": shared.hex(),
+        "mlkem_rejected": rejected.hex(),
         "transcript": transcript.hex(),
         "transcript_hash": hashed.hex(),
         "prk": prk.hex(),

@@ -280,6 +280,10 @@ fn keys(parser: &Parser) -> Result<(Suite, Keyed<Source>, Keyed<Receiver>), Erro
     let agreed = Agreed {
         source_hello: b"source",
         receiver_hello: b"receiver",
+        offer: b"offer",
+        choice: b"choice",
+        admission: b"admission",
+        verdict: b"verdict",
         source_certificate: b"source's",
         receiver_certificate: b"receiver's",
         tls_client: Role::Source,

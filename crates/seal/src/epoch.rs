@@ -5,9 +5,16 @@
 //! ```
 //!
 //! The sequence number only grows, and an epoch is derived once, so no nonce is used twice with a key.
+//!
+//! Key and IV are boxed: an epoch is moved from the schedule to its sealer or opener and on to a lane's thread, and each
+//! move of the bytes themselves would leave a copy behind.
+
+use alloc::boxed::Box;
+use core::hint::black_box;
 
 use ring::aead;
-use zeroize::Zeroizing;
+
+use crate::secret::Secret;
 
 /// Batches of an epoch: half of the 2^32 that the design allows a key.
 pub(crate) const EPOCH_BATCHES: u64 = 1 << 31;
@@ -18,8 +25,8 @@ pub(crate) const EPOCH_BYTES: u64 = 32 << 30;
 pub(crate) struct Epoch {
     lane: u8,
     epoch: u32,
-    key: aead::LessSafeKey,
-    iv: Zeroizing<[u8; aead::NONCE_LEN]>,
+    key: Box<aead::LessSafeKey>,
+    iv: Secret<{ aead::NONCE_LEN }>,
     /// The next sequence number, and so the batches so far.
     sequence: u64,
     /// The bytes of bodies so far.
@@ -27,19 +34,19 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    pub(crate) fn new(lane: u8, epoch: u32, key: aead::LessSafeKey) -> Self {
+    pub(crate) fn new(lane: u8, epoch: u32, key: Box<aead::LessSafeKey>) -> Self {
         Self {
             lane,
             epoch,
             key,
-            iv: Zeroizing::new([0; aead::NONCE_LEN]),
+            iv: Secret::zero(),
             sequence: 0,
             bytes: 0,
         }
     }
 
     pub(crate) fn iv_mut(&mut self) -> &mut [u8; aead::NONCE_LEN] {
-        &mut self.iv
+        self.iv.bytes_mut()
     }
 
     pub(crate) fn lane(&self) -> u8 {
@@ -59,7 +66,7 @@ impl Epoch {
     }
 
     pub(crate) fn nonce(&self) -> aead::Nonce {
-        let mut nonce = *self.iv;
+        let mut nonce = *self.iv.bytes();
         let (_, low) = nonce.split_at_mut(aead::NONCE_LEN - 8);
         for (byte, sequence) in low.iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= sequence;
@@ -82,5 +89,17 @@ impl Epoch {
     pub(crate) fn skip_to(&mut self, sequence: u64, bytes: u64) {
         self.sequence = sequence;
         self.bytes = bytes;
+    }
+}
+
+/// `ring` does not zeroize its keys, so a key of zeros is put over this one, in the same box.
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        // ring takes 32 bytes for this algorithm; `Schedule::epoch` has come this way before.
+        if let Ok(zeros) = aead::UnboundKey::new(&aead::AES_256_GCM, &[0; 32]) {
+            *self.key = aead::LessSafeKey::new(zeros);
+            // Somebody might look at it: without this the compiler may leave out what goes into a box about to be freed.
+            black_box(&self.key);
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use crate::role::Role;
 use crate::suite::Suite;
 
 /// A refusal. After one that came from an opener the lane is finished; after one that came from the exchange the
@@ -13,15 +14,18 @@ use crate::suite::Suite;
 pub enum Error {
     /// None of the suites that the source offered is allowed here.
     NoCommonSuite,
-    /// The number is not a suite of this version of the wire.
+    /// The number is not a suite of this version of the wire. Unknown numbers in an offer are passed over, so this is the
+    /// receiver's choice, come over the control channel.
     UnknownSuite {
         /// The number.
         found: u16,
     },
-    /// The suite in use is not among those that the source offered.
+    /// The suite in use, which is the receiver's choice, is not among those that the source offered.
     SuiteNotOffered {
         /// The suite in use.
         chosen: Suite,
+        /// The end that refused it: the source was told it by the peer, the receiver chose it itself.
+        refusing: Role,
     },
     /// Neither candidate in the seed is a P-256 scalar, which happens once in 2^64: the seed was not random.
     Seed,
@@ -63,6 +67,31 @@ pub enum Error {
         /// The epoch that the source named.
         found: u32,
     },
+    /// The lane's epoch has not ended, so that its next one cannot begin.
+    EpochLive {
+        /// The lane.
+        lane: u8,
+        /// The epoch that has not ended.
+        epoch: u32,
+    },
+    /// What ended is not the live epoch of its lane under these keys.
+    EpochNotLive {
+        /// The lane.
+        lane: u8,
+        /// The epoch that ended.
+        epoch: u32,
+    },
+    /// The epoch is to end, and its last batches did not arrive, or there were more than the peer says.
+    EpochCut {
+        /// The lane.
+        lane: u8,
+        /// The epoch.
+        epoch: u32,
+        /// The batches that the peer says it sealed.
+        expected: u64,
+        /// The batches that were opened.
+        found: u64,
+    },
     /// The buffer to seal in has no room for header and tag.
     BufferTooShort {
         /// The least that a sealed batch takes.
@@ -77,6 +106,8 @@ pub enum Error {
         /// The body's length.
         found: usize,
     },
+    /// The batch to seal would have the number 2^64 - 1, which is never used.
+    BatchesExhausted,
     /// The batch to seal would take its epoch beyond the limits of AES-GCM: it needs the next epoch.
     EpochSpent {
         /// The lane.
@@ -170,10 +201,20 @@ pub enum Error {
         /// The batch number.
         batch: u64,
     },
-    /// The batch number is beyond the window.
+    /// The batch number is beyond the window. Its sender is bound by the window as well (WIRE.md, section 1): it has sealed
+    /// on without waiting for this end's acknowledgement, however slow a lane or the link was.
     BatchAhead {
         /// The batch number.
         batch: u64,
+        /// The lowest number not seen yet, where the window starts.
+        floor: u64,
+    },
+    /// The range of batch numbers to declare void is reversed, or goes beyond the window.
+    VoidRange {
+        /// Its first batch number.
+        start: u64,
+        /// The one behind its last.
+        end: u64,
         /// The lowest number not seen yet, where the window starts.
         floor: u64,
     },
@@ -223,15 +264,25 @@ impl Error {
             Self::Seed
             | Self::FieldTooLong { .. }
             | Self::EpochsExhausted
+            | Self::EpochLive { .. }
+            | Self::EpochNotLive { .. }
             | Self::BufferTooShort { .. }
             | Self::BodyTooLong { .. }
+            | Self::BatchesExhausted
             | Self::EpochSpent { .. }
             | Self::Surplus { .. }
             | Self::Finished { .. }
-            | Self::Library { .. } => Fault::ThisHost,
+            | Self::Library { .. }
+            | Self::SuiteNotOffered {
+                refusing: Role::Receiver,
+                ..
+            } => Fault::ThisHost,
             Self::NoCommonSuite
             | Self::UnknownSuite { .. }
-            | Self::SuiteNotOffered { .. }
+            | Self::SuiteNotOffered {
+                refusing: Role::Source,
+                ..
+            }
             | Self::ShareLength { .. }
             | Self::LowOrderShare
             | Self::PointForm { .. }
@@ -240,12 +291,14 @@ impl Error {
             | Self::Confirmation
             | Self::EpochNotHigher { .. }
             | Self::BatchSeen { .. }
-            | Self::BatchAhead { .. } => Fault::Peer,
+            | Self::BatchAhead { .. }
+            | Self::VoidRange { .. } => Fault::Peer,
             Self::Version { .. }
             | Self::Zero { .. }
             | Self::Lane { .. }
             | Self::Epoch { .. }
             | Self::EpochOverrun { .. }
+            | Self::EpochCut { .. }
             | Self::Replay { .. }
             | Self::Gap { .. }
             | Self::Length { .. }
@@ -262,8 +315,8 @@ impl fmt::Display for Error {
         match self {
             Self::NoCommonSuite => f.write_str("source offered no suite that this host allows"),
             Self::UnknownSuite { found } => write!(f, "peer named the unknown suite {found:#06x}"),
-            Self::SuiteNotOffered { chosen } => {
-                write!(f, "peer uses suite {chosen}, which the source did not offer")
+            Self::SuiteNotOffered { chosen, .. } => {
+                write!(f, "receiver chose suite {chosen}, which the source did not offer")
             }
             Self::Seed => f.write_str("this host's seed holds no P-256 scalar: its randomness is broken"),
             Self::ShareLength { part, expected, found } => {
@@ -291,12 +344,27 @@ impl fmt::Display for Error {
                 f,
                 "source named epoch {found} for lane {lane}, expected one above {last}"
             ),
+            Self::EpochLive { lane, epoch } => write!(
+                f,
+                "this host has not ended epoch {epoch} of lane {lane}: no other can begin"
+            ),
+            Self::EpochNotLive { lane, epoch } => write!(
+                f,
+                "this host ended epoch {epoch} of lane {lane}, which is not the live one"
+            ),
+            Self::EpochCut { lane, epoch, expected, found } => write!(
+                f,
+                "peer says that it sealed {expected} batches in lane {lane}, epoch {epoch}, and {found} came"
+            ),
             Self::BufferTooShort { needed, found } => write!(
                 f,
                 "this host's buffer to seal in has {found} bytes, a sealed batch takes at least {needed}"
             ),
             Self::BodyTooLong { limit, found } => {
                 write!(f, "this host's batch body has {found} bytes, the bound is {limit}")
+            }
+            Self::BatchesExhausted => {
+                f.write_str("this host has used up the batch numbers of the session")
             }
             Self::EpochSpent { lane, epoch } => {
                 write!(f, "this host's epoch {epoch} of lane {lane} is at its end: the next one is due")
@@ -344,6 +412,10 @@ impl fmt::Display for Error {
             Self::BatchAhead { batch, floor } => {
                 write!(f, "peer's batch number {batch} is beyond the window that starts at {floor}")
             }
+            Self::VoidRange { start, end, floor } => write!(
+                f,
+                "peer declared batches {start} to {end} void, which is no range within the window that starts at {floor}"
+            ),
             Self::Finished { lane, epoch } => write!(
                 f,
                 "this host's opener for lane {lane}, epoch {epoch}, is finished after an earlier refusal"

@@ -24,7 +24,7 @@ use crate::keyed::Unconfirmed;
 use crate::mlkem::{self, MlKemKey};
 use crate::role::{Receiver, Role, Side, Source};
 use crate::schedule::{Schedule, SessionId};
-use crate::secret::{Exporter, Secret, Seed};
+use crate::secret::{Exporter, Secret, Seed, scrubbed};
 use crate::suite::Suite;
 use crate::transcript::{Context, Shares};
 
@@ -62,20 +62,22 @@ impl Initiator {
     /// [`Error::Seed`].
     #[expect(clippy::needless_pass_by_value, reason = "a seed is used once")]
     pub fn new(suite: Suite, seed: Seed) -> Result<Self, Error> {
-        let ecdh = EcdhKey::from_seed(suite.group(), &seed)?;
-        let mlkem = suite.has_mlkem().then(|| MlKemKey::from_seed(seed.mlkem()));
-        let share = OwnedShare {
-            ecdh: ecdh.share(),
-            mlkem: mlkem
-                .as_ref()
-                .map(MlKemKey::encapsulation_key)
-                .unwrap_or_default(),
-        };
-        Ok(Self {
-            suite,
-            ecdh,
-            mlkem,
-            share,
+        scrubbed(|| {
+            let ecdh = EcdhKey::from_seed(suite.group(), &seed)?;
+            let mlkem = suite.has_mlkem().then(|| MlKemKey::from_seed(seed.mlkem()));
+            let share = OwnedShare {
+                ecdh: ecdh.share(),
+                mlkem: mlkem
+                    .as_ref()
+                    .map(MlKemKey::encapsulation_key)
+                    .unwrap_or_default(),
+            };
+            Ok(Self {
+                suite,
+                ecdh,
+                mlkem,
+                share,
+            })
         })
     }
 
@@ -91,19 +93,21 @@ impl Initiator {
     /// The refusals of a share: [`Error::ShareLength`], [`Error::LowOrderShare`], [`Error::PointForm`],
     /// [`Error::PointOffCurve`].
     pub fn exchange(self, receiver: Share<'_>) -> Result<Exchanged<Source>, Error> {
-        let mut agreed = Secret::zero();
-        let (ecdh, mlkem) = halves(&mut agreed);
-        self.ecdh.agree(receiver.ecdh, ecdh)?;
-        match self.mlkem {
-            Some(key) => key.decapsulate(receiver.mlkem, mlkem)?,
-            None => absent(receiver.mlkem, SharePart::Ciphertext)?,
-        }
-        Ok(Exchanged {
-            suite: self.suite,
-            agreed,
-            source: self.share,
-            receiver: OwnedShare::copy(receiver),
-            side: PhantomData,
+        scrubbed(|| {
+            let mut agreed = Secret::zero();
+            let (ecdh, mlkem) = halves(&mut agreed);
+            self.ecdh.agree(receiver.ecdh, ecdh)?;
+            match self.mlkem {
+                Some(key) => key.decapsulate(receiver.mlkem, mlkem)?,
+                None => absent(receiver.mlkem, SharePart::Ciphertext)?,
+            }
+            Ok(Exchanged {
+                suite: self.suite,
+                agreed,
+                source: self.share,
+                receiver: OwnedShare::copy(receiver),
+                side: PhantomData,
+            })
         })
     }
 }
@@ -115,26 +119,28 @@ impl Initiator {
 /// [`Error::PointForm`], [`Error::PointOffCurve`], [`Error::UnreducedKey`].
 #[expect(clippy::needless_pass_by_value, reason = "a seed is used once")]
 pub fn respond(suite: Suite, seed: Seed, source: Share<'_>) -> Result<Exchanged<Receiver>, Error> {
-    let key = EcdhKey::from_seed(suite.group(), &seed)?;
-    let share = key.share();
-    let mut agreed = Secret::zero();
-    let (ecdh, mlkem) = halves(&mut agreed);
-    key.agree(source.ecdh, ecdh)?;
-    let ciphertext = if suite.has_mlkem() {
-        mlkem::encapsulate(source.mlkem, seed.mlkem_message(), mlkem)?
-    } else {
-        absent(source.mlkem, SharePart::EncapsulationKey)?;
-        Box::default()
-    };
-    Ok(Exchanged {
-        suite,
-        agreed,
-        source: OwnedShare::copy(source),
-        receiver: OwnedShare {
-            ecdh: share,
-            mlkem: ciphertext,
-        },
-        side: PhantomData,
+    scrubbed(|| {
+        let key = EcdhKey::from_seed(suite.group(), &seed)?;
+        let share = key.share();
+        let mut agreed = Secret::zero();
+        let (ecdh, mlkem) = halves(&mut agreed);
+        key.agree(source.ecdh, ecdh)?;
+        let ciphertext = if suite.has_mlkem() {
+            mlkem::encapsulate(source.mlkem, seed.mlkem_message(), mlkem)?
+        } else {
+            absent(source.mlkem, SharePart::EncapsulationKey)?;
+            Box::default()
+        };
+        Ok(Exchanged {
+            suite,
+            agreed,
+            source: OwnedShare::copy(source),
+            receiver: OwnedShare {
+                ecdh: share,
+                mlkem: ciphertext,
+            },
+            side: PhantomData,
+        })
     })
 }
 
@@ -163,7 +169,10 @@ impl<S: Side> Exchanged<S> {
         context: &Context<'_>,
     ) -> Result<Unconfirmed<S>, Error> {
         if !context.offered.contains(&self.suite.number()) {
-            return Err(Error::SuiteNotOffered { chosen: self.suite });
+            return Err(Error::SuiteNotOffered {
+                chosen: self.suite,
+                refusing: S::ROLE,
+            });
         }
         let transcript = context.hash(&self.shares())?;
         Ok(Unconfirmed::new(Schedule::extract(

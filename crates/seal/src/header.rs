@@ -69,7 +69,7 @@ impl Header {
         self.lane
     }
 
-    /// The epoch that it names, by which a lane that is changing epochs finds its opener.
+    /// The epoch that it names.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch

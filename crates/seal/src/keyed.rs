@@ -11,11 +11,20 @@
 //! business of one place. It tells the receiver the lane, the direction and the epoch over the control channel. The
 //! receiver refuses a number that is not higher than the last one of that lane and direction, so that even a source that
 //! lies cannot make it seal twice under one nonce.
+//!
+//! A lane has one epoch at a time in each direction. Its next one begins after `retire` was shown that this one has
+//! [`Ended`] whole:
+//!
+//! ```text
+//!  sealing end                       control channel                   opening end
+//!  Sealer::end ─▶ Ended ── lane, batches, the next epoch ─▶ Opener::end(batches) ─▶ Ended
+//!     retire(Ended), sealer(lane, …)                           retire(Ended), opener(lane, …)
+//! ```
 
-use alloc::boxed::Box;
 use core::fmt;
 
 use crate::error::Error;
+use crate::lanes::{Ended, Half, Lanes};
 use crate::opener::Opener;
 use crate::role::{Direction, Receiver, Side, Source};
 use crate::schedule::{Confirmation, Schedule};
@@ -31,6 +40,8 @@ pub struct Unconfirmed<S> {
 pub struct Keyed<S: Side> {
     schedule: Schedule,
     epochs: S::Epochs,
+    sealed: Lanes,
+    opened: Lanes,
 }
 
 impl<S: Side> Unconfirmed<S> {
@@ -60,6 +71,8 @@ impl<S: Side> Unconfirmed<S> {
         Ok(Keyed {
             schedule: self.schedule,
             epochs: S::Epochs::default(),
+            sealed: Lanes::new(),
+            opened: Lanes::new(),
         })
     }
 
@@ -69,13 +82,31 @@ impl<S: Side> Unconfirmed<S> {
     }
 }
 
+impl<S: Side> Keyed<S> {
+    /// Takes note that an epoch of these keys has ended, so that the next one of its lane can begin.
+    ///
+    /// Lane and epoch are what it goes by: an [`Ended`] of the same numbers from an exchange before a reconnect is not told
+    /// apart, and is the caller's to drop with those keys.
+    ///
+    /// # Errors
+    /// [`Error::EpochNotLive`].
+    #[expect(clippy::needless_pass_by_value, reason = "an epoch ends once")]
+    pub fn retire(&mut self, ended: Ended) -> Result<(), Error> {
+        let lanes = match ended.half {
+            Half::Sealed => &mut self.sealed,
+            Half::Opened => &mut self.opened,
+        };
+        lanes.end(ended.lane(), ended.epoch())
+    }
+}
+
 impl Keyed<Source> {
     /// Starts an epoch of a lane to the receiver.
     ///
     /// # Errors
-    /// [`Error::EpochsExhausted`].
+    /// [`Error::EpochLive`], [`Error::EpochsExhausted`], [`Error::Library`].
     pub fn sealer(&mut self, lane: u8) -> Result<Sealer, Error> {
-        let epoch = self.epochs.allot()?;
+        let epoch = self.epochs.begin(&mut self.sealed, lane)?;
         self.schedule
             .epoch(lane, Direction::ToReceiver, epoch)
             .map(Sealer::new)
@@ -84,9 +115,9 @@ impl Keyed<Source> {
     /// Starts an epoch of a lane from the receiver.
     ///
     /// # Errors
-    /// [`Error::EpochsExhausted`].
+    /// [`Error::EpochLive`], [`Error::EpochsExhausted`], [`Error::Library`].
     pub fn opener(&mut self, lane: u8) -> Result<Opener, Error> {
-        let epoch = self.epochs.allot()?;
+        let epoch = self.epochs.begin(&mut self.opened, lane)?;
         self.schedule
             .epoch(lane, Direction::ToSource, epoch)
             .map(Opener::new)
@@ -97,9 +128,9 @@ impl Keyed<Receiver> {
     /// Starts the epoch that the source allotted for a lane to the source.
     ///
     /// # Errors
-    /// [`Error::EpochNotHigher`].
+    /// [`Error::EpochLive`], [`Error::EpochNotHigher`], [`Error::Library`].
     pub fn sealer(&mut self, lane: u8, epoch: u32) -> Result<Sealer, Error> {
-        take(&mut self.epochs.sealed, lane, epoch)?;
+        self.sealed.begin(lane, epoch)?;
         self.schedule
             .epoch(lane, Direction::ToSource, epoch)
             .map(Sealer::new)
@@ -108,30 +139,28 @@ impl Keyed<Receiver> {
     /// Starts the epoch that the source allotted for a lane from the source.
     ///
     /// # Errors
-    /// [`Error::EpochNotHigher`].
+    /// [`Error::EpochLive`], [`Error::EpochNotHigher`], [`Error::Library`].
     pub fn opener(&mut self, lane: u8, epoch: u32) -> Result<Opener, Error> {
-        take(&mut self.epochs.opened, lane, epoch)?;
+        self.opened.begin(lane, epoch)?;
         self.schedule
             .epoch(lane, Direction::ToReceiver, epoch)
             .map(Opener::new)
     }
 }
 
-/// The source's memory of epochs: the next one, until there is none.
+/// The source's counter of epochs: the next one, until there is none.
 pub struct Allotted {
     next: Option<u32>,
 }
 
-/// The receiver's memory of epochs: the highest of each lane, 2 KiB a direction.
-pub struct Taken {
-    sealed: Box<[Option<u32>; LANES]>,
-    opened: Box<[Option<u32>; LANES]>,
-}
-
-/// Lanes are numbered by a byte.
-const LANES: usize = 256;
-
 impl Allotted {
+    fn begin(&mut self, lanes: &mut Lanes, lane: u8) -> Result<u32, Error> {
+        lanes.idle(lane)?;
+        let epoch = self.allot()?;
+        lanes.begin(lane, epoch)?;
+        Ok(epoch)
+    }
+
     fn allot(&mut self) -> Result<u32, Error> {
         let epoch = self.next.ok_or(Error::EpochsExhausted)?;
         self.next = epoch.checked_add(1);
@@ -139,29 +168,9 @@ impl Allotted {
     }
 }
 
-fn take(highest: &mut [Option<u32>; LANES], lane: u8, found: u32) -> Result<(), Error> {
-    let highest = &mut highest[usize::from(lane)];
-    match *highest {
-        Some(last) if found <= last => Err(Error::EpochNotHigher { lane, last, found }),
-        _ => {
-            *highest = Some(found);
-            Ok(())
-        }
-    }
-}
-
 impl Default for Allotted {
     fn default() -> Self {
         Self { next: Some(0) }
-    }
-}
-
-impl Default for Taken {
-    fn default() -> Self {
-        Self {
-            sealed: Box::new([None; LANES]),
-            opened: Box::new([None; LANES]),
-        }
     }
 }
 

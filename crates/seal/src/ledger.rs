@@ -8,7 +8,9 @@
 //!
 //! Lanes run at different speeds, so numbers come out of order; the window is how far they may be apart. The
 //! floor is the lowest number not seen, and a number's bit is at its place modulo the window.
-//! One ledger outlives lanes, epochs and reconnects: it belongs to the session.
+//! An end keeps one ledger for all that it opens in a session, since it opens in one direction only. It belongs to whoever
+//! owns the session and outlives lanes, epochs, reconnects and so every [`Keyed`](crate::Keyed), none of which could hand it
+//! out: a new one after a reconnect would take every batch a second time.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -52,19 +54,20 @@ impl Ledger {
     }
 
     /// Declares the unseen numbers of a range void, as both ends do on a resume with the batches that were lost. They are
-    /// refused from now on, and the floor does not wait for them.
+    /// refused from now on, and the floor does not wait for them. An empty range changes nothing.
     ///
     /// # Errors
-    /// [`Error::BatchAhead`], and nothing is changed, if the range ends beyond the window.
+    /// [`Error::VoidRange`], and nothing is changed, if the range is reversed or ends beyond the window.
     pub fn void(&mut self, batches: Range<u64>) -> Result<(), Error> {
-        let Some(last) = batches
-            .end
-            .checked_sub(1)
-            .filter(|&last| batches.start <= last)
-        else {
-            return Ok(());
-        };
-        self.within(last)?;
+        let reversed = batches.end < batches.start;
+        let beyond = batches.end.saturating_sub(self.floor) > Self::WINDOW;
+        if reversed || (beyond && !batches.is_empty()) {
+            return Err(Error::VoidRange {
+                start: batches.start,
+                end: batches.end,
+                floor: self.floor,
+            });
+        }
         // At most a window's length: the range starts at the floor and ends in the window.
         for batch in batches.start.max(self.floor)..batches.end {
             self.mark(batch);

@@ -12,8 +12,10 @@
 //!                                          finished
 //! ```
 //!
-//! What is cheap to refuse is refused before a byte of the body is read. The plaintext is out of reach until the
-//! batch number is proven too, and is wiped if it never is.
+//! What is cheap to refuse is refused before a byte of the body is read. The plaintext is handed out when the ledger has
+//! taken the batch number too, and wiped when an [`Opened`] is dropped without. It is in the caller's buffer all the while: an
+//! `Opened` that is leaked, with `mem::forget` say, leaves it there to be read, and its opener finished. The ledger is not
+//! taken by `open`, so that lanes decrypt side by side and share it for a moment only.
 
 use core::fmt;
 use core::mem;
@@ -24,6 +26,7 @@ use zeroize::Zeroize;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::header::{Header, TAG_LENGTH};
+use crate::lanes::{Ended, Half};
 use crate::ledger::Ledger;
 
 /// Opens the batches of one epoch of one lane, in place and in order. The first refusal finishes it.
@@ -41,7 +44,7 @@ pub struct Checked {
 
 /// A batch that its tag has proven, but whose number has not been looked up yet.
 ///
-/// Dropped without being accepted, it wipes the body and leaves its opener finished.
+/// Dropped without being accepted, it wipes the body and leaves its opener finished. Leaked, it does only the latter.
 #[must_use = "a batch that is not accepted finishes its lane"]
 pub struct Opened<'o, 'b> {
     opener: &'o mut Opener,
@@ -116,6 +119,35 @@ impl Opener {
             opener: self,
             batch: checked.header.batch,
             body,
+        })
+    }
+
+    /// The batches opened so far in this epoch.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.epoch.sequence()
+    }
+
+    /// Ends the epoch, when it has opened as many batches as the peer says, over the control channel, that it sealed. No
+    /// sequence number can tell that the last batches of all were withheld; this does.
+    ///
+    /// # Errors
+    /// [`Error::Finished`], [`Error::EpochCut`]. The epoch has not ended then, and its lane gets no other from these keys.
+    pub fn end(self, sealed: u64) -> Result<Ended, Error> {
+        self.go_on()?;
+        if self.opened() != sealed {
+            return Err(Error::EpochCut {
+                lane: self.lane(),
+                epoch: self.epoch(),
+                expected: sealed,
+                found: self.opened(),
+            });
+        }
+        Ok(Ended {
+            half: Half::Opened,
+            lane: self.lane(),
+            epoch: self.epoch(),
+            batches: sealed,
         })
     }
 

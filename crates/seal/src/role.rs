@@ -1,6 +1,6 @@
 //! The two ends of a session, as values for the wire and as types for the stages.
 
-use crate::keyed::{Allotted, Taken};
+use crate::keyed::Allotted;
 
 /// An end of the session, as the wire names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl sealed::Side for Source {
 
 impl sealed::Side for Receiver {
     const ROLE: Role = Role::Receiver;
-    type Epochs = Taken;
+    type Epochs = ();
 }
 
 pub(crate) mod sealed {
@@ -72,7 +72,7 @@ pub(crate) mod sealed {
 
     pub trait Side {
         const ROLE: Role;
-        /// What this end remembers of the epochs in use.
+        /// Where this end has the numbers of epochs from: the source's counter; the receiver is told.
         type Epochs: Default;
     }
 }

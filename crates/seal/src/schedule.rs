@@ -9,6 +9,7 @@
 //!
 //! `T` is the hash of the [transcript](crate::transcript). HKDF is with SHA-256.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use hkdf::Hkdf;
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::role::{Direction, Role};
-use crate::secret::{Exporter, Secret};
+use crate::secret::{Exporter, Secret, scrubbed};
 
 /// The session's id, the same at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,27 +45,30 @@ impl Schedule {
         session: SessionId,
         transcript: [u8; 32],
     ) -> Self {
-        let mut prk = Secret::zero();
-        let extracted = Zeroizing::new(<[u8; 32]>::from(
-            Hkdf::<Sha256>::extract(Some(exporter.bytes()), input).0,
-        ));
-        prk.bytes_mut().copy_from_slice(extracted.as_slice());
         Self {
-            prk,
+            prk: scrubbed(|| {
+                let mut prk = Secret::zero();
+                let (extracted, _) = Hkdf::<Sha256>::extract(Some(exporter.bytes()), input);
+                prk.bytes_mut().copy_from_slice(&extracted);
+                prk
+            }),
             session,
             transcript,
         }
     }
 
     pub(crate) fn epoch(&self, lane: u8, direction: Direction, epoch: u32) -> Result<Epoch, Error> {
-        let output = self.lane(lane, direction, epoch)?;
-        let (key, iv) = output.split_at(KEY);
-        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key).map_err(|_| Error::Library {
-            operation: "an AES-256-GCM key of 32 bytes",
-        })?;
-        let mut epoch = Epoch::new(lane, epoch, aead::LessSafeKey::new(key));
-        epoch.iv_mut().copy_from_slice(iv);
-        Ok(epoch)
+        scrubbed(|| {
+            let output = self.lane(lane, direction, epoch)?;
+            let (key, iv) = output.split_at(KEY);
+            let key =
+                aead::UnboundKey::new(&aead::AES_256_GCM, key).map_err(|_| Error::Library {
+                    operation: "an AES-256-GCM key of 32 bytes",
+                })?;
+            let mut epoch = Epoch::new(lane, epoch, Box::new(aead::LessSafeKey::new(key)));
+            epoch.iv_mut().copy_from_slice(iv);
+            Ok(epoch)
+        })
     }
 
     pub(crate) fn lane(
@@ -87,9 +91,11 @@ impl Schedule {
     }
 
     pub(crate) fn confirmation(&self, role: Role) -> Result<Confirmation, Error> {
-        let mut output = [0; 32];
-        self.expand(CONFIRM_LABEL, &[&[role.number()], &[], &[]], &mut output)?;
-        Ok(Confirmation(output))
+        scrubbed(|| {
+            let mut output = [0; 32];
+            self.expand(CONFIRM_LABEL, &[&[role.number()], &[], &[]], &mut output)?;
+            Ok(Confirmation(output))
+        })
     }
 
     fn expand(&self, label: &[u8], tail: &[&[u8]; 3], output: &mut [u8]) -> Result<(), Error> {

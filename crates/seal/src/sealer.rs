@@ -7,6 +7,7 @@ use ring::aead::Aad;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::header::{Header, MAX_BODY, TAG_LENGTH};
+use crate::lanes::{Ended, Half};
 
 /// Seals the batches of one epoch of one lane, in place.
 pub struct Sealer {
@@ -30,11 +31,14 @@ impl Sealer {
     ///    written       encrypted                 written
     /// ```
     ///
-    /// `batch` is the batch's number in the session; the caller must not use one twice.
+    /// `batch` is the batch's number in the session and direction. The caller must not use one twice, and none that is
+    /// [`Ledger::WINDOW`](crate::Ledger::WINDOW) or more above the lowest that the peer has not acknowledged: the peer would
+    /// refuse it.
     ///
     /// # Errors
-    /// [`Error::BufferTooShort`], [`Error::BodyTooLong`], [`Error::EpochSpent`]. The buffer is then as it was, and the
-    /// sealer can go on.
+    /// [`Error::BufferTooShort`], [`Error::BodyTooLong`], [`Error::BatchesExhausted`], [`Error::EpochSpent`]. The buffer is
+    /// then as it was, and the sealer can go on. [`Error::Library`]: the buffer may not be sent, and nothing else under this
+    /// epoch either.
     pub fn seal(&mut self, batch: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let found = buffer.len();
         let too_short = Error::BufferTooShort {
@@ -54,6 +58,9 @@ impl Sealer {
                 limit: MAX_BODY,
                 found: body.len(),
             })?;
+        if batch == u64::MAX {
+            return Err(Error::BatchesExhausted);
+        }
         if !self.epoch.has_room_for(length) {
             return Err(Error::EpochSpent {
                 lane: self.epoch.lane(),
@@ -87,6 +94,23 @@ impl Sealer {
     #[must_use]
     pub fn has_room_for(&self, length: u32) -> bool {
         self.epoch.has_room_for(length)
+    }
+
+    /// The batches sealed so far in this epoch.
+    #[must_use]
+    pub fn sealed(&self) -> u64 {
+        self.epoch.sequence()
+    }
+
+    /// Ends the epoch. The peer needs to know [how many batches](Ended::batches) it has to have opened.
+    #[must_use = "the next epoch of this lane begins with it"]
+    pub fn end(self) -> Ended {
+        Ended {
+            half: Half::Sealed,
+            lane: self.lane(),
+            epoch: self.epoch(),
+            batches: self.sealed(),
+        }
     }
 
     /// The lane that this seals for.

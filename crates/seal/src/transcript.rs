@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  label: len (1) ‖ "sealift v1 transcript"
-//!  field: be32 length ‖ bytes                       fields 1 to 8 and 11 to 15
-//!  list:  be32 count ‖ (be32 length ‖ bytes) …      fields 9 and 10
+//!  field: be32 length ‖ bytes                       fields 1 to 12 and 15 to 19
+//!  list:  be32 count ‖ (be32 length ‖ bytes) …      fields 13 and 14
 //! ```
 //!
 //! Each end writes what it saw itself. The fields come in one fixed order and each with its length, so that no two
@@ -17,12 +17,23 @@ use crate::role::Role;
 use crate::suite::Suite;
 
 /// What a caller knows about the session; the exchange adds the suite and the shares.
+///
+/// A message "as sent" is its `Envelope`, at the end that received it the bytes that came. What was taken from them for
+/// the fields below stands there as well: that both ends read the same in them is part of what they agree on.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The source's hello, as sent.
     pub source_hello: &'a [u8],
     /// The receiver's hello, as sent.
     pub receiver_hello: &'a [u8],
+    /// The source's offer, as sent.
+    pub offer: &'a [u8],
+    /// The receiver's choice, as sent.
+    pub choice: &'a [u8],
+    /// The source's admission, as sent.
+    pub admission: &'a [u8],
+    /// The receiver's verdict, as sent.
+    pub verdict: &'a [u8],
     /// The source's leaf certificate, DER.
     pub source_certificate: &'a [u8],
     /// The receiver's leaf certificate, DER.
@@ -75,6 +86,10 @@ impl Context<'_> {
         (out.sink)(LABEL);
         out.field("source hello", &[self.source_hello])?;
         out.field("receiver hello", &[self.receiver_hello])?;
+        out.field("offer", &[self.offer])?;
+        out.field("choice", &[self.choice])?;
+        out.field("admission", &[self.admission])?;
+        out.field("verdict", &[self.verdict])?;
         out.field("source certificate", &[self.source_certificate])?;
         out.field("receiver certificate", &[self.receiver_certificate])?;
         out.field("tls client", &[&[self.tls_client.number()]])?;

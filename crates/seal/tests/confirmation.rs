@@ -4,8 +4,8 @@
 mod support;
 
 use sealift_seal::{
-    Context, Error, Exchanged, Exporter, Initiator, Keyed, Ledger, Opened, Opener, RamBlock,
-    Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
+    Context, Ended, Error, Exchanged, Exporter, Fault, Initiator, Keyed, Ledger, Opened, Opener,
+    RamBlock, Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
 };
 use support::{CONTEXT, SESSION, exchange, exporter, keyed, seed};
 
@@ -19,13 +19,34 @@ fn every_suite_confirms() {
 #[test]
 fn a_mismatch_in_any_field_of_the_transcript_does_not_confirm() {
     let block = CONTEXT.ram_blocks[0];
-    let changed: [Context<'_>; 16] = [
+    let changed: [Context<'_>; 21] = [
         Context {
             source_hello: b"source hellp",
             ..CONTEXT
         },
         Context {
             receiver_hello: b"receiver hellp",
+            ..CONTEXT
+        },
+        Context {
+            offer: b"offes",
+            ..CONTEXT
+        },
+        Context {
+            choice: b"choicd",
+            ..CONTEXT
+        },
+        Context {
+            admission: b"admissioo",
+            ..CONTEXT
+        },
+        Context {
+            verdict: b"verdicu",
+            ..CONTEXT
+        },
+        Context {
+            offer: b"offerc",
+            choice: b"hoice",
             ..CONTEXT
         },
         Context {
@@ -209,31 +230,33 @@ fn a_suite_that_was_not_offered_is_refused_at_both_ends() {
         ..CONTEXT
     };
     let (source, receiver) = exchange(Suite::X25519);
-    let refused = Error::SuiteNotOffered {
+    let refused = |refusing| Error::SuiteNotOffered {
         chosen: Suite::X25519,
+        refusing,
     };
-    assert_eq!(
-        source.derive(exporter(3), SESSION, &context).unwrap_err(),
-        refused
-    );
-    assert_eq!(
-        receiver.derive(exporter(3), SESSION, &context).unwrap_err(),
-        refused
-    );
+    let at_source = source.derive(exporter(3), SESSION, &context).unwrap_err();
+    let at_receiver = receiver.derive(exporter(3), SESSION, &context).unwrap_err();
+    assert_eq!(at_source, refused(Role::Source));
+    assert_eq!(at_receiver, refused(Role::Receiver));
+    // The receiver chose it.
+    assert_eq!(at_source.fault(), Fault::Peer);
+    assert_eq!(at_receiver.fault(), Fault::ThisHost);
 }
 
 #[test]
 fn the_source_allots_every_epoch_once_and_the_receiver_takes_only_higher_ones() {
     let (mut source, mut receiver) = keyed(Suite::default(), 3);
-    let allotted = [
-        source.sealer(0).unwrap().epoch(),
+    let first = source.sealer(0).unwrap();
+    let others = [
         source.sealer(1).unwrap().epoch(),
         source.opener(0).unwrap().epoch(),
-        source.sealer(0).unwrap().epoch(),
     ];
-    assert_eq!(allotted, [0, 1, 2, 3]);
+    assert_eq!((first.epoch(), others), (0, [1, 2]));
+    source.retire(first.end()).unwrap();
+    assert_eq!(source.sealer(0).unwrap().epoch(), 3);
 
-    assert!(receiver.opener(0, 3).is_ok());
+    let opener = receiver.opener(0, 3).unwrap();
+    receiver.retire(opener.end(0).unwrap()).unwrap();
     for found in [0, 3] {
         let refused = Error::EpochNotHigher {
             lane: 0,
@@ -244,7 +267,8 @@ fn the_source_allots_every_epoch_once_and_the_receiver_takes_only_higher_ones() 
     }
     // Other lanes and the other direction have their own.
     assert!(receiver.opener(255, 1).is_ok());
-    assert!(receiver.sealer(0, 2).is_ok());
+    let sealer = receiver.sealer(0, 2).unwrap();
+    receiver.retire(sealer.end()).unwrap();
     assert_eq!(
         receiver.sealer(0, 2).unwrap_err(),
         Error::EpochNotHigher {
@@ -306,6 +330,7 @@ fn every_stage_can_go_to_another_thread() {
     can_go::<Sealer>();
     can_go::<Opener>();
     can_go::<Opened<'_, '_>>();
+    can_go::<Ended>();
     can_go::<Ledger>();
     can_go::<Error>();
 }

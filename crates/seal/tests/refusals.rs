@@ -39,7 +39,8 @@ fn a_replay_in_another_lane_is_refused() {
     );
 
     // With the header changed to fit, the tag gives it away.
-    let mut opener = receiver.opener(1, other.epoch() + 1).unwrap();
+    let (_, mut receiver) = keyed(Suite::default(), 3);
+    let mut opener = receiver.opener(1, other.epoch()).unwrap();
     let mut batch = sealed(&mut sealer, 1, b"two");
     batch[3] = 1;
     batch[4..8].copy_from_slice(&opener.epoch().to_be_bytes());
@@ -76,6 +77,7 @@ fn a_replay_in_another_epoch_is_refused() {
     let (mut source, mut receiver) = keyed(Suite::default(), 3);
     let mut old = source.sealer(0).unwrap();
     let batch = sealed(&mut old, 0, b"one");
+    source.retire(old.end()).unwrap();
     let new = source.sealer(0).unwrap();
     let mut opener = receiver.opener(0, new.epoch()).unwrap();
     refuse(
@@ -88,16 +90,19 @@ fn a_replay_in_another_epoch_is_refused() {
         },
     );
 
-    let newer = source.sealer(0).unwrap();
-    let mut opener = receiver.opener(0, newer.epoch()).unwrap();
+    let (mut source, mut receiver) = keyed(Suite::default(), 3);
+    let ended = source.sealer(0).unwrap().end();
+    source.retire(ended).unwrap();
+    let new = source.sealer(0).unwrap();
+    let mut opener = receiver.opener(0, new.epoch()).unwrap();
     let mut batch = batch;
-    batch[4..8].copy_from_slice(&newer.epoch().to_be_bytes());
+    batch[4..8].copy_from_slice(&new.epoch().to_be_bytes());
     refuse(
         &mut opener,
         &batch,
         Error::Tag {
             lane: 0,
-            epoch: 2,
+            epoch: 1,
             sequence: 0,
         },
     );
@@ -331,6 +336,16 @@ fn a_batch_that_is_not_accepted_is_wiped_and_finishes_its_lane() {
 }
 
 #[test]
+fn a_batch_that_is_leaked_finishes_its_lane() {
+    let (mut sealer, mut opener) = lane();
+    let mut batch = sealed(&mut sealer, 0, b"secret");
+    let (header, rest) = batch.split_first_chunk_mut().unwrap();
+    let checked = opener.check(header).unwrap();
+    std::mem::forget(opener.open(checked, rest).unwrap());
+    finished(&mut opener, &sealed(&mut sealer, 1, b"next"));
+}
+
+#[test]
 fn a_header_checked_twice_opens_one_batch() {
     let (mut sealer, mut opener) = lane();
     let mut ledger = Ledger::new();
@@ -353,6 +368,42 @@ fn a_header_checked_twice_opens_one_batch() {
             found: 0
         }
     );
+}
+
+#[test]
+fn a_header_checked_twice_opens_nothing_after_a_refusal() {
+    let (mut sealer, mut opener) = lane();
+    let batch = sealed(&mut sealer, 0, b"x");
+    let (header, rest) = batch.split_first_chunk().unwrap();
+    let first = opener.check(header).unwrap();
+    let second = opener.check(header).unwrap();
+    let mut altered = rest.to_vec();
+    altered[0] ^= 1;
+    assert_eq!(
+        opener.open(first, &mut altered).unwrap_err(),
+        tag_of_the_first()
+    );
+    // Now the good one, under the other.
+    let mut untouched = rest.to_vec();
+    assert_eq!(
+        opener.open(second, &mut untouched).unwrap_err(),
+        Error::Finished { lane: 4, epoch: 0 }
+    );
+    assert_eq!(untouched, rest);
+}
+
+#[test]
+fn the_last_number_of_all_is_not_sealed() {
+    let (mut sealer, mut opener) = lane();
+    let mut buffer = vec![7; Sealer::OVERHEAD + 1];
+    assert_eq!(
+        sealer.seal(u64::MAX, &mut buffer),
+        Err(Error::BatchesExhausted)
+    );
+    assert_eq!(Error::BatchesExhausted.fault(), Fault::ThisHost);
+    assert_eq!(buffer, vec![7; Sealer::OVERHEAD + 1]);
+    let batch = sealed(&mut sealer, 0, b"x");
+    assert!(open(&mut opener, &mut Ledger::new(), &batch).is_ok());
 }
 
 #[test]
@@ -382,6 +433,12 @@ fn what_is_not_proven_is_blamed_on_the_link_and_what_is_on_the_peer() {
     assert_eq!(Error::Version { found: 9 }.fault(), Fault::Link);
     assert_eq!(Error::BatchSeen { batch: 1 }.fault(), Fault::Peer);
     assert_eq!(Error::LowOrderShare.fault(), Fault::Peer);
+    // The sender has to keep to the window itself.
+    let ahead = Error::BatchAhead {
+        batch: 65_536,
+        floor: 0,
+    };
+    assert_eq!(ahead.fault(), Fault::Peer);
     assert_eq!(Error::Seed.fault(), Fault::ThisHost);
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use proptest::prelude::*;
-use sealift_seal::{Ledger, Suite};
+use sealift_seal::{Ledger, Opener, Sealer, Suite};
 use support::{keyed, open, sealed};
 
 #[derive(Clone, Debug)]
@@ -29,18 +29,24 @@ proptest! {
         let mut next = [0u64; 2];
         for step in steps {
             let place = (step.lane, step.to_receiver);
-            if step.new_epoch || !lanes.contains_key(&place) {
-                let pair = if step.to_receiver {
+            if step.new_epoch && let Some((sealer, opener)) = lanes.remove(&place) {
+                let sealed = Sealer::end(sealer);
+                let opened = Opener::end(opener, sealed.batches()).unwrap();
+                let [at_source, at_receiver] =
+                    if step.to_receiver { [sealed, opened] } else { [opened, sealed] };
+                source.retire(at_source).unwrap();
+                receiver.retire(at_receiver).unwrap();
+            }
+            let (sealer, opener) = lanes.entry(place).or_insert_with(|| {
+                if step.to_receiver {
                     let sealer = source.sealer(step.lane).unwrap();
                     let opener = receiver.opener(step.lane, sealer.epoch()).unwrap();
                     (sealer, opener)
                 } else {
                     let opener = source.opener(step.lane).unwrap();
                     (receiver.sealer(step.lane, opener.epoch()).unwrap(), opener)
-                };
-                lanes.insert(place, pair);
-            }
-            let (sealer, opener) = lanes.get_mut(&place).unwrap();
+                }
+            });
             let direction = usize::from(step.to_receiver);
             let batch = sealed(sealer, next[direction], &step.body);
             prop_assert!(step.body.len() < 16 || !contains(&batch, &step.body));

@@ -80,17 +80,26 @@ fn the_window_ends_where_it_says() {
 fn a_void_range_is_bounded_by_the_window_and_refused_as_a_whole() {
     let mut ledger = Ledger::new();
     for range in [0..Ledger::WINDOW + 1, 0..u64::MAX, u64::MAX - 1..u64::MAX] {
-        let batch = range.end - 1;
-        assert_eq!(
-            ledger.void(range),
-            Err(Error::BatchAhead { batch, floor: 0 })
-        );
+        let Range { start, end } = range;
+        let refused = Error::VoidRange {
+            start,
+            end,
+            floor: 0,
+        };
+        assert_eq!(ledger.void(range), Err(refused));
     }
     assert_eq!(ledger.floor(), 0);
     assert_eq!(ledger.void(9..9), Ok(()));
     #[expect(clippy::reversed_empty_ranges, reason = "a peer can send it")]
     let reversed = ledger.void(9..3);
-    assert_eq!(reversed, Ok(()));
+    assert_eq!(
+        reversed,
+        Err(Error::VoidRange {
+            start: 9,
+            end: 3,
+            floor: 0
+        })
+    );
     assert_eq!(ledger.void(0..Ledger::WINDOW), Ok(()));
     assert_eq!(ledger.floor(), Ledger::WINDOW);
 }
@@ -145,13 +154,18 @@ impl Model {
         if self.has(batch) {
             return Err(Error::BatchSeen { batch });
         }
+        if batch >= self.floor + Ledger::WINDOW {
+            let floor = self.floor;
+            return Err(Error::BatchAhead { batch, floor });
+        }
         self.void(batch..batch + 1)
     }
 
     fn void(&mut self, range: Range<u64>) -> Result<(), Error> {
         if !range.is_empty() && range.end > self.floor + Ledger::WINDOW {
-            return Err(Error::BatchAhead {
-                batch: range.end - 1,
+            return Err(Error::VoidRange {
+                start: range.start,
+                end: range.end,
                 floor: self.floor,
             });
         }

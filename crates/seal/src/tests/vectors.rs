@@ -10,6 +10,7 @@ use crate::exchange::{Exchanged, Initiator, Share, respond};
 use crate::header::{Header, TAG_LENGTH};
 use crate::keyed::Unconfirmed;
 use crate::ledger::Ledger;
+use crate::mlkem::MlKemKey;
 use crate::opener::Opener;
 use crate::role::{Direction, Role, Side};
 use crate::schedule::{Schedule, SessionId};
@@ -24,10 +25,14 @@ const BATCHES: &str = include_str!("../../../../proto/vectors/batches.json");
 #[test]
 fn the_key_schedule_is_the_vectors() {
     let mut suites = Vec::new();
-    for case in list(&parse(KEYS)["cases"]) {
+    let keys = parse(KEYS);
+    let cases = list(&keys["cases"]);
+    assert_eq!(cases.len(), 5);
+    for case in cases {
         let case = Case::read(case);
         suites.push(case.suite.number());
         let (source, receiver) = case.exchange();
+        case.check_rejection();
         case.check_exchanged(&source);
         case.check_exchanged(&receiver);
         case.check_derived(&case.derive(source));
@@ -41,7 +46,14 @@ fn the_key_schedule_is_the_vectors() {
 #[test]
 fn sealing_makes_the_vectors_and_opening_takes_them() {
     let keys = parse(KEYS);
-    for lane in list(&parse(BATCHES)["lanes"]) {
+    let batches = parse(BATCHES);
+    let lanes = list(&batches["lanes"]);
+    let counts: Vec<_> = lanes
+        .iter()
+        .map(|lane| list(&lane["batches"]).len())
+        .collect();
+    assert_eq!(counts, [6, 2, 2, 6, 2, 2]);
+    for lane in lanes {
         let case = Case::read(
             list(&keys["cases"])
                 .iter()
@@ -49,6 +61,7 @@ fn sealing_makes_the_vectors_and_opening_takes_them() {
                 .unwrap(),
         );
         let keys = case.derive(case.exchange().0);
+        check_lane(keys.schedule(), lane);
         let epoch = |first: u64| {
             let mut epoch = epoch_of(keys.schedule(), lane);
             epoch.skip_to(first, 0);
@@ -57,7 +70,8 @@ fn sealing_makes_the_vectors_and_opening_takes_them() {
         let first = number(&lane["first_sequence"]);
         let mut sealer = Sealer::new(epoch(first));
         let mut opener = Opener::new(epoch(first));
-        for batch in list(&lane["batches"]) {
+        for (sequence, batch) in (first..).zip(list(&lane["batches"])) {
+            assert_eq!(number(&batch["sequence"]), sequence);
             let body = body(usize::try_from(number(&batch["length"])).unwrap());
             let mut sealed = [&[0; Header::LENGTH], body.as_slice(), &[0; TAG_LENGTH]].concat();
             sealer.seal(number(&batch["batch"]), &mut sealed).unwrap();
@@ -83,7 +97,8 @@ fn sealing_makes_the_vectors_and_opening_takes_them() {
 struct Case<'a> {
     json: &'a Value,
     suite: Suite,
-    hellos: [Vec<u8>; 2],
+    /// The hellos, offer, choice, admission and verdict.
+    messages: [Vec<u8>; 6],
     certificates: [Vec<u8>; 2],
     peer_name: Vec<u8>,
     guest_name: Vec<u8>,
@@ -97,10 +112,15 @@ impl<'a> Case<'a> {
         Self {
             json,
             suite: Suite::try_from(u16::try_from(number(&json["suite"])).unwrap()).unwrap(),
-            hellos: [
-                bytes(&context["source_hello"]),
-                bytes(&context["receiver_hello"]),
-            ],
+            messages: [
+                "source_hello",
+                "receiver_hello",
+                "offer",
+                "choice",
+                "admission",
+                "verdict",
+            ]
+            .map(|name| bytes(&context[name])),
             certificates: [
                 bytes(&context["source_certificate"]),
                 bytes(&context["receiver_certificate"]),
@@ -179,6 +199,24 @@ impl<'a> Case<'a> {
         });
     }
 
+    /// A ciphertext with its last bit altered gives the key that FIPS 203 rejects with, and no error.
+    fn check_rejection(&self) {
+        let rejected = self.bytes("mlkem_rejected");
+        assert_eq!(rejected.len(), if self.suite.has_mlkem() { 32 } else { 0 });
+        if rejected.is_empty() {
+            return;
+        }
+        let seed = self.bytes("mlkem_seed").try_into().unwrap();
+        let mut ciphertext = self.bytes("ciphertext");
+        *ciphertext.last_mut().unwrap() ^= 1;
+        let mut shared = [0; 32];
+        MlKemKey::from_seed(&seed)
+            .decapsulate(&ciphertext, &mut shared)
+            .unwrap();
+        assert_eq!(shared.as_slice(), rejected);
+        assert_ne!(rejected, self.bytes("mlkem"));
+    }
+
     fn derive<S: Side>(&self, exchanged: Exchanged<S>) -> Unconfirmed<S> {
         let exporter = Exporter::fill(|exporter| {
             exporter.copy_from_slice(&self.bytes("exporter"));
@@ -202,12 +240,10 @@ impl<'a> Case<'a> {
                 self.bytes(name)
             );
         }
-        for lane in list(&self.json["lanes"]) {
-            let (number, direction, epoch) = place(lane);
-            assert_eq!(
-                schedule.lane(number, direction, epoch).unwrap().as_slice(),
-                [bytes(&lane["key"]), bytes(&lane["iv"])].concat()
-            );
+        let lanes = list(&self.json["lanes"]);
+        assert_eq!(lanes.len(), 6);
+        for lane in lanes {
+            check_lane(schedule, lane);
         }
     }
 
@@ -223,13 +259,18 @@ impl<'a> Case<'a> {
             .collect();
         let context = &self.json["context"];
         use_it(&Context {
-            source_hello: &self.hellos[0],
-            receiver_hello: &self.hellos[1],
+            source_hello: &self.messages[0],
+            receiver_hello: &self.messages[1],
+            offer: &self.messages[2],
+            choice: &self.messages[3],
+            admission: &self.messages[4],
+            verdict: &self.messages[5],
             source_certificate: &self.certificates[0],
             receiver_certificate: &self.certificates[1],
             tls_client: match number(&context["tls_client"]) {
                 0 => Role::Source,
-                _ => Role::Receiver,
+                1 => Role::Receiver,
+                other => panic!("no role {other}"),
             },
             peer_name: &self.peer_name,
             guest_uuid: bytes(&context["guest_uuid"]).try_into().unwrap(),
@@ -244,6 +285,15 @@ impl<'a> Case<'a> {
     }
 }
 
+/// That the schedule makes the key and the IV that stand beside lane, direction and epoch.
+fn check_lane(schedule: &Schedule, lane: &Value) {
+    let (number, direction, epoch) = place(lane);
+    assert_eq!(
+        schedule.lane(number, direction, epoch).unwrap().as_slice(),
+        [bytes(&lane["key"]), bytes(&lane["iv"])].concat()
+    );
+}
+
 fn epoch_of(schedule: &Schedule, lane: &Value) -> crate::epoch::Epoch {
     let (number, direction, epoch) = place(lane);
     schedule.epoch(number, direction, epoch).unwrap()
@@ -254,7 +304,8 @@ fn place(lane: &Value) -> (u8, Direction, u32) {
         u8::try_from(number(&lane["lane"])).unwrap(),
         match number(&lane["direction"]) {
             0 => Direction::ToReceiver,
-            _ => Direction::ToSource,
+            1 => Direction::ToSource,
+            other => panic!("no direction {other}"),
         },
         u32::try_from(number(&lane["epoch"])).unwrap(),
     )

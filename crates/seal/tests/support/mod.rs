@@ -12,6 +12,10 @@ pub(crate) const SESSION: SessionId = SessionId([0x5e; 16]);
 pub(crate) const CONTEXT: Context<'_> = Context {
     source_hello: b"source hello",
     receiver_hello: b"receiver hello",
+    offer: b"offer",
+    choice: b"choice",
+    admission: b"admission",
+    verdict: b"verdict",
     source_certificate: b"source certificate",
     receiver_certificate: b"receiver certificate",
     tls_client: Role::Source,
