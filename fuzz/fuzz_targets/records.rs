@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sealift_pages::{
-    Body, BodyWriter, Contexts, GroupWriter, Layout, PAGE_SIZE_MIN, PageSize, Reader, Record,
+    Body, BodyWriter, Codec, Contexts, Group, Layout, PAGE_SIZE_MIN, PageSize, Record,
 };
 
 const BATCH: u64 = 300;
@@ -40,11 +40,23 @@ fn body(input: &[u8], layout: &Layout) {
 }
 
 fn group(input: &[u8], layout: &Layout) {
-    let Ok(reader) = Reader::group(input, layout, BATCH) else {
+    let (empty, mut again) = ([1; 33], Vec::new());
+    let group = Group {
+        codec: Codec::Zstd,
+        slot: 0,
+        window: 0,
+        raw_len: input.len(),
+        bytes: &[7],
+    };
+    let mut body = Body::parse(&empty)
+        .expect("a body without records")
+        .records(layout, BATCH);
+    let Ok(reader) = body.group(&group, input) else {
         return;
     };
-    let mut again = Vec::new();
-    let mut writer = GroupWriter::new(&mut again, layout, BATCH);
+    let mut around = Vec::new();
+    let mut around = BodyWriter::new(&mut around, layout, BATCH);
+    let mut writer = around.group(&mut again);
     for record in reader {
         let Ok(record) = record else { return };
         assert!(

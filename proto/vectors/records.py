@@ -328,7 +328,7 @@ def accepted():
         {"record": "zero", "page": [0, 5], "run": 1},
         {"record": "group", "slot": 0, "window": 0, "raw_len": 1, "bytes": "28b52ffd"},
         {"record": "zero", "page": [0, 6], "run": 1},
-        {"record": "group", "slot": 2, "window": 130, "raw_len": LIMIT, "bytes": "00"},
+        {"record": "group", "slot": 2, "window": 130, "raw_len": LIMIT - 1, "bytes": "00"},
     ]
     yield "nothing at all", 1, 0, [], {}, [0, 0]
     yield "every record and every addressing", 1, 700, every, earlier, [0, 0]

@@ -58,6 +58,6 @@ impl<'a> Body<'a> {
     /// Reads the records of batch number `batch`.
     #[must_use]
     pub const fn records<'l>(&self, layout: &'l Layout, batch: u64) -> Reader<'a, 'l> {
-        Reader::body(self.records, layout, batch)
+        Reader::new(self.records, layout, batch)
     }
 }

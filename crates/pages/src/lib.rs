@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 mod body;
+mod budget;
 mod cursor;
 mod digest;
 mod layout;
@@ -37,12 +38,13 @@ pub mod varint;
 mod writer;
 
 pub use body::{BODY_MAX, Body, GROUP_MAX};
+pub use budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
 pub use digest::{Algorithm, DIGEST_LEN, Digest, PageDigest};
 pub use layout::{
     Address, BLOCKS_MAX, Contexts, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
 };
 pub use patch::{Diff, Patch, Run, Runs, WrongLength};
-pub use reader::Reader;
+pub use reader::{GroupReader, Reader};
 pub use record::{Codec, Group, Origin, Record};
 pub use refusal::{Refusal, Refused};
 pub use writer::{BodyWriter, GroupWriter, Unwritable};

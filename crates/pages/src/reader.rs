@@ -6,6 +6,7 @@
 use core::iter::FusedIterator;
 
 use crate::body::{GROUP_MAX, HEADER_LEN};
+use crate::budget::Budget;
 use crate::cursor::Cursor;
 use crate::layout::{Address, Layout};
 use crate::patch::Patch;
@@ -15,6 +16,85 @@ use crate::refusal::{Refusal, Refused};
 /// The records of a batch, in order. Ends with the first one that is refused.
 #[derive(Clone, Debug)]
 pub struct Reader<'a, 'l> {
+    records: Records<'a, 'l>,
+    budget: Budget,
+}
+
+impl<'a, 'l> Reader<'a, 'l> {
+    pub(crate) const fn new(records: &'a [u8], layout: &'l Layout, batch: u64) -> Self {
+        Self {
+            records: Records {
+                cursor: Cursor::new(records, HEADER_LEN),
+                layout,
+                batch,
+                scope: Scope::Body,
+                last: None,
+            },
+            budget: Budget::WHOLE,
+        }
+    }
+
+    /// Reads the records that `group`, which this reader has just returned, inflated to. They count towards what the
+    /// batch may put, so the batch goes on behind them. Offsets in errors count from the group's own beginning.
+    ///
+    /// # Errors
+    /// When the length is another than the group named.
+    pub fn group<'g>(
+        &mut self,
+        group: &Group<'_>,
+        inflated: &'g [u8],
+    ) -> Result<GroupReader<'g, '_, 'l>, Refused> {
+        let (expected, found) = (group.raw_len, inflated.len());
+        if expected != found {
+            return Err(Refusal::OtherRawLength { expected, found }.at(0));
+        }
+        check_raw_len(found as u64).map_err(|refusal| refusal.at(0))?;
+        Ok(GroupReader {
+            records: Records {
+                cursor: Cursor::new(inflated, 0),
+                layout: self.records.layout,
+                batch: self.records.batch,
+                scope: Scope::Group,
+                last: None,
+            },
+            budget: &mut self.budget,
+        })
+    }
+}
+
+impl<'a> Iterator for Reader<'a, '_> {
+    type Item = Result<Record<'a>, Refused>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.records.next(&mut self.budget)
+    }
+}
+
+impl FusedIterator for Reader<'_, '_> {}
+
+/// The records of a group, in order. Ends with the first one that is refused.
+#[derive(Debug)]
+pub struct GroupReader<'a, 'r, 'l> {
+    records: Records<'a, 'l>,
+    /// The batch's.
+    budget: &'r mut Budget,
+}
+
+impl<'a> Iterator for GroupReader<'a, '_, '_> {
+    type Item = Result<Record<'a>, Refused>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.records.next(self.budget)
+    }
+}
+
+impl FusedIterator for GroupReader<'_, '_, '_> {}
+
+/// What both have in common.
+#[derive(Clone, Debug)]
+struct Records<'a, 'l> {
     cursor: Cursor<'a>,
     layout: &'l Layout,
     batch: u64,
@@ -30,41 +110,26 @@ enum Scope {
     Group,
 }
 
-impl<'a, 'l> Reader<'a, 'l> {
-    pub(crate) const fn body(records: &'a [u8], layout: &'l Layout, batch: u64) -> Self {
-        Self {
-            cursor: Cursor::new(records, HEADER_LEN),
-            layout,
-            batch,
-            scope: Scope::Body,
-            last: None,
+impl<'a> Records<'a, '_> {
+    #[inline]
+    fn next(&mut self, budget: &mut Budget) -> Option<Result<Record<'a>, Refused>> {
+        if self.cursor.is_empty() {
+            return None;
         }
+        let record = self.record(budget);
+        if record.is_err() {
+            self.cursor.exhaust();
+        }
+        Some(record)
     }
 
-    /// Reads the records of an inflated group that came in batch number `batch`. Offsets in errors count from the
-    /// group's own beginning.
-    ///
-    /// # Errors
-    /// When it is empty or longer than [`GROUP_MAX`].
-    pub fn group(inflated: &'a [u8], layout: &'l Layout, batch: u64) -> Result<Self, Refused> {
-        check_raw_len(inflated.len() as u64).map_err(|refusal| refusal.at(0))?;
-        let cursor = Cursor::new(inflated, 0);
-        Ok(Self {
-            cursor,
-            layout,
-            batch,
-            scope: Scope::Group,
-            last: None,
-        })
-    }
-
-    fn record(&mut self) -> Result<Record<'a>, Refused> {
+    fn record(&mut self, budget: &mut Budget) -> Result<Record<'a>, Refused> {
         let at = self.cursor.offset();
         let tag = self.cursor.byte("tag")?;
         match tag & 0xf0 {
-            kind::ZERO => self.zero(tag, at),
+            kind::ZERO => self.zero(tag, at, budget),
             kind::LITERAL => {
-                let page = self.page(tag, at)?;
+                let page = self.filled_page(tag, at, budget)?;
                 let size = self.layout.page_size().bytes() as u64;
                 Ok(Record::Literal {
                     page,
@@ -72,21 +137,21 @@ impl<'a, 'l> Reader<'a, 'l> {
                 })
             }
             kind::SAME_AS => Ok(Record::SameAs {
-                page: self.page(tag, at)?,
+                page: self.filled_page(tag, at, budget)?,
                 origin: self.origin()?,
             }),
-            kind::DELTA => self.delta(tag, at),
+            kind::DELTA => self.delta(tag, at, budget),
             kind::OPAQUE => self.opaque(tag, at),
             kind::BARRIER => {
                 unaddressed(tag, at)?;
                 Ok(Record::Barrier)
             }
-            kind::GROUP => self.compressed(tag, at),
+            kind::GROUP => self.compressed(tag, at, budget),
             _ => Err(Refusal::UnknownRecord { tag }.at(at)),
         }
     }
 
-    fn zero(&mut self, tag: u8, at: usize) -> Result<Record<'a>, Refused> {
+    fn zero(&mut self, tag: u8, at: usize, budget: &mut Budget) -> Result<Record<'a>, Refused> {
         let first = self.page(tag, at)?;
         let run_at = self.cursor.offset();
         let more = self.cursor.varint("run")?;
@@ -94,15 +159,14 @@ impl<'a, 'l> Reader<'a, 'l> {
             .layout
             .check_run(first, more)
             .map_err(|refusal| refusal.at(run_at))?;
+        let run = last.page - first.page + 1;
+        budget.zeros(run).map_err(|refusal| refusal.at(run_at))?;
         self.last = Some(last);
-        Ok(Record::Zero {
-            first,
-            run: last.page - first.page + 1,
-        })
+        Ok(Record::Zero { first, run })
     }
 
-    fn delta(&mut self, tag: u8, at: usize) -> Result<Record<'a>, Refused> {
-        let page = self.page(tag, at)?;
+    fn delta(&mut self, tag: u8, at: usize, budget: &mut Budget) -> Result<Record<'a>, Refused> {
+        let page = self.filled_page(tag, at, budget)?;
         let origin = self.origin()?;
         let len_at = self.cursor.offset();
         let len = self.cursor.varint("patch length")?;
@@ -141,7 +205,12 @@ impl<'a, 'l> Reader<'a, 'l> {
         })
     }
 
-    fn compressed(&mut self, tag: u8, at: usize) -> Result<Record<'a>, Refused> {
+    fn compressed(
+        &mut self,
+        tag: u8,
+        at: usize,
+        budget: &mut Budget,
+    ) -> Result<Record<'a>, Refused> {
         unaddressed(tag, at)?;
         if self.scope == Scope::Group {
             return Err(Refusal::NestedGroup.at(at));
@@ -160,6 +229,7 @@ impl<'a, 'l> Reader<'a, 'l> {
         let raw_at = self.cursor.offset();
         let raw_len = self.cursor.varint("raw length")?;
         let raw_len = check_raw_len(raw_len).map_err(|refusal| refusal.at(raw_at))?;
+        budget.raw(raw_len).map_err(|refusal| refusal.at(raw_at))?;
         let len_at = self.cursor.offset();
         let len = self.cursor.varint("group length")?;
         if len == 0 {
@@ -174,6 +244,17 @@ impl<'a, 'l> Reader<'a, 'l> {
             raw_len,
             bytes,
         }))
+    }
+
+    /// The address of a page that gets a content.
+    #[inline]
+    fn filled_page(&mut self, tag: u8, at: usize, budget: &mut Budget) -> Result<Address, Refused> {
+        let page = self.page(tag, at)?;
+        let page_size = self.layout.page_size().bytes();
+        budget
+            .content(page_size)
+            .map_err(|refusal| refusal.at(at))?;
+        Ok(page)
     }
 
     /// The address of the page that a record is for.
@@ -237,24 +318,6 @@ impl<'a, 'l> Reader<'a, 'l> {
         Ok(address)
     }
 }
-
-impl<'a> Iterator for Reader<'a, '_> {
-    type Item = Result<Record<'a>, Refused>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.cursor.is_empty() {
-            return None;
-        }
-        let record = self.record();
-        if record.is_err() {
-            self.cursor.exhaust();
-        }
-        Some(record)
-    }
-}
-
-impl FusedIterator for Reader<'_, '_> {}
 
 /// A relative address would have reached this page.
 pub(crate) fn reaches(last: Address, page: Address) -> bool {

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::body::{BODY_MAX, GROUP_MAX};
+use crate::budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
 
 /// Bytes that are no body, or no group, and where they stop being one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,6 +79,14 @@ pub enum Refusal {
     RawLength { found: u64 },
     /// A group without compressed bytes.
     EmptyGroup,
+    /// A group that did not inflate to the length it named.
+    OtherRawLength { expected: usize, found: usize },
+    /// More pages with content than a batch may put.
+    TooMuchContent { found: u64, left: u64 },
+    /// More pages of zeros than a batch may put.
+    TooManyZeros { run: u64, left: u64 },
+    /// Groups that inflate to more than those of a batch may.
+    TooMuchRaw { found: usize, left: usize },
     /// A patch as long as the page: a literal says the same.
     PatchTooLong { found: u64, page_size: usize },
     /// A patch without a run.
@@ -216,6 +225,24 @@ impl fmt::Display for Refusal {
                 write!(f, "raw length: expected 1 to {GROUP_MAX}, found {found}")
             }
             Self::EmptyGroup => f.write_str("group length: expected at least 1, found 0"),
+            Self::OtherRawLength { expected, found } => {
+                write!(
+                    f,
+                    "inflated group: expected {expected} bytes, found {found}"
+                )
+            }
+            Self::TooMuchContent { found, left } => write!(
+                f,
+                "contents of a batch: expected at most {CONTENT_MAX} bytes, {left} more, found {found} more"
+            ),
+            Self::TooManyZeros { run, left } => write!(
+                f,
+                "zero pages of a batch: expected at most {ZEROS_MAX}, {left} more, found {run} more"
+            ),
+            Self::TooMuchRaw { found, left } => write!(
+                f,
+                "raw lengths of a batch's groups: expected at most {RAW_MAX}, {left} more, found {found} more"
+            ),
             Self::PatchTooLong { found, page_size } => {
                 write!(
                     f,
