@@ -13,7 +13,7 @@ use sealift_session::control::{
 use super::accepted;
 
 fn text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
-    ".{1,60}".prop_map(|text| Text::new("", text).unwrap())
+    "\\PC{1,60}".prop_map(|text| Text::new("", text).unwrap())
 }
 
 fn bytes<const MIN: usize, const MAX: usize>() -> impl Strategy<Value = Bytes<MIN, MAX>> {
@@ -100,7 +100,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 fn admission() -> impl Strategy<Value = Admission> {
-    let block = (1u64..1 << 51, 12u32..40);
+    let block = (1u64..1 << 35, 12u32..=30);
     let blocks =
         prop::collection::btree_map(vec(any::<u8>(), 1..40), block, 1..20).prop_map(|blocks| {
             let block = |(name, (pages, shift)): (Vec<u8>, (u64, u32))| {
