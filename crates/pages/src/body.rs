@@ -7,10 +7,13 @@
 //!  +-----------+----------------------+----------+--
 //! ```
 
+use core::fmt;
+
 use crate::cursor::Cursor;
 use crate::digest::{Algorithm, DIGEST_LEN, Digest};
 use crate::layout::Layout;
 use crate::reader::Reader;
+use crate::redacted::Redacted;
 use crate::refusal::{Refusal, Refused};
 
 /// The longest body: 1 MiB of guest memory, and a sixteenth for what describes it.
@@ -21,10 +24,19 @@ pub const GROUP_MAX: usize = BODY_MAX;
 pub(crate) const HEADER_LEN: usize = 1 + DIGEST_LEN;
 
 /// A body that was opened and split; its records are not read yet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Body<'a> {
     digest: Digest,
     records: &'a [u8],
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("digest", &self.digest)
+            .field("records", &Redacted(self.records))
+            .finish()
+    }
 }
 
 impl<'a> Body<'a> {

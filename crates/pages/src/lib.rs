@@ -33,6 +33,7 @@ mod layout;
 mod patch;
 mod reader;
 mod record;
+mod redacted;
 mod refusal;
 pub mod varint;
 mod writer;

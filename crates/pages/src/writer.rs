@@ -13,6 +13,7 @@ use crate::layout::{Address, Layout};
 use crate::patch::WrongLength;
 use crate::reader::{check_age, check_raw_len, check_slot, check_window, reaches};
 use crate::record::{Group, Origin, Record, addressing, kind};
+use crate::redacted::Redacted;
 use crate::refusal::Refusal;
 use crate::varint;
 
@@ -133,7 +134,6 @@ impl GroupWriter<'_, '_, '_> {
 }
 
 /// What both have in common.
-#[derive(Debug)]
 struct Records<'b, 'l> {
     buffer: &'b mut Vec<u8>,
     /// Where in the buffer the body or group begins.
@@ -143,6 +143,18 @@ struct Records<'b, 'l> {
     layout: &'l Layout,
     batch: u64,
     last: Option<Address>,
+}
+
+impl fmt::Debug for Records<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("buffer", &Redacted(self.buffer))
+            .field("start", &self.start)
+            .field("max", &self.max)
+            .field("batch", &self.batch)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Records<'_, '_> {
