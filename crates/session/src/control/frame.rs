@@ -11,10 +11,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use prost::Message as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::invalid::Invalid;
 use super::message::Message;
 use super::outline::{FIELDS_MAX, Outline};
+use super::redacted::Redacted;
 use super::wire;
 
 /// The longest envelope before the peer's hello has been accepted: a hello takes 400 bytes, an error 1,100, and this
@@ -28,7 +30,6 @@ const PREFIX_LEN: usize = 4;
 /// Takes the channel's bytes in any chunks and yields messages.
 ///
 /// It holds one message at most, and of that only what has arrived: a length alone makes it allocate nothing.
-#[derive(Debug)]
 pub struct Decoder {
     prefix: [u8; PREFIX_LEN],
     prefix_filled: usize,
@@ -39,12 +40,32 @@ pub struct Decoder {
 }
 
 /// A message and the bytes that it came in.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Received {
     /// The message.
     pub message: Message,
     /// Its envelope as sent; of a hello, a field of the transcript.
     pub envelope: Vec<u8>,
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("message", &self.message)
+            .field("envelope", &Redacted(&self.envelope))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("prefix_filled", &self.prefix_filled)
+            .field("envelope", &Redacted(&self.envelope))
+            .field("hello_accepted", &self.hello_accepted)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Decoder {
@@ -150,21 +171,26 @@ fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
     taken
 }
 
-/// A message as it goes into the channel.
+/// A message as it goes into the channel. Erased when dropped, for it may hold a lane's token.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Frame(Vec<u8>);
+pub struct Frame(Zeroizing<Vec<u8>>);
 
 impl Frame {
     /// All bounds lie in the message's types: whatever can be made, fits.
     #[must_use]
     pub fn of(message: Message) -> Self {
-        let envelope = wire::Envelope::from(message);
+        let mut envelope = wire::Envelope::from(message);
         let len = envelope.encoded_len();
         debug_assert!(len <= LEN_MAX);
-        let mut bytes = Vec::with_capacity(PREFIX_LEN + len);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(PREFIX_LEN + len));
         // The low half of a be64 is the be32.
         bytes.extend_from_slice(&(len as u64).to_be_bytes()[PREFIX_LEN..]);
-        envelope.encode_raw(&mut bytes);
+        envelope.encode_raw(&mut *bytes);
+        if let Some(wire::envelope::Kind::LaneTokens(list)) = &mut envelope.kind {
+            list.tokens
+                .iter_mut()
+                .for_each(|token| token.token.zeroize());
+        }
         Self(bytes)
     }
 

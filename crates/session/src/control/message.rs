@@ -1,17 +1,20 @@
 //! The messages, one variant for each kind of envelope.
 
+use core::fmt;
+
 use super::admission::{Admission, Verdict};
 use super::bounded::Bytes;
 use super::failure::Failure;
 use super::flow::{BatchRanges, LaneTokens, Pong, Void};
 use super::handshake::{Choice, Hello, Offer, Shares};
 use super::invalid::{Invalid, array};
+use super::redacted::Redacted;
 use super::stage::StageChange;
 use super::wire;
 use super::wire::envelope::Kind;
 
 /// A message that was checked, or is about to be sent.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum Message {
     /// The first one.
     Hello(Hello),
@@ -45,6 +48,30 @@ pub enum Message {
     Pong(Pong),
     /// The end.
     Failure(Failure),
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, content): (_, &dyn fmt::Debug) = match self {
+            Self::Hello(hello) => ("Hello", hello),
+            Self::Offer(offer) => ("Offer", offer),
+            Self::Choice(choice) => ("Choice", choice),
+            Self::Admission(admission) => ("Admission", admission),
+            Self::Verdict(verdict) => ("Verdict", verdict),
+            Self::Shares(shares) => ("Shares", shares),
+            Self::Confirmation(value) => ("Confirmation", &Redacted(value)),
+            Self::LaneTokens(tokens) => ("LaneTokens", tokens),
+            Self::Acknowledgement(ranges) => ("Acknowledgement", ranges),
+            Self::Void(void) => ("Void", void),
+            Self::StageChange(change) => ("StageChange", change),
+            Self::ReturnPath(data) => ("ReturnPath", data),
+            Self::Progress(progress) => ("Progress", progress),
+            Self::Ping(ping) => ("Ping", ping),
+            Self::Pong(pong) => ("Pong", pong),
+            Self::Failure(failure) => ("Failure", failure),
+        };
+        f.debug_tuple(name).field(content).finish()
+    }
 }
 
 impl Message {

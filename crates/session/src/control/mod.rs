@@ -27,6 +27,7 @@ mod handshake;
 mod invalid;
 mod message;
 mod outline;
+mod redacted;
 mod stage;
 
 pub use admission::{Admission, RamBlock, RamBlocks, RefusalKind, Refused, Verdict};

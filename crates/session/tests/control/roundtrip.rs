@@ -148,7 +148,7 @@ fn void() -> impl Strategy<Value = Void> {
 
 fn tokens() -> impl Strategy<Value = LaneTokens> {
     prop::collection::btree_map(any::<u8>(), any::<[u8; 32]>(), 1..20).prop_map(|tokens| {
-        let token = |(lane, token)| LaneToken { lane, token };
+        let token = |(lane, token): (u8, [u8; 32])| LaneToken::new(lane, token.into());
         LaneTokens::new(tokens.into_iter().map(token).collect()).unwrap()
     })
 }
