@@ -184,6 +184,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
         ("progress", Kind::Progress(wire::Progress::default())),
         ("ping", Kind::Ping(wire::Ping::default())),
         ("pong", Kind::Pong(wire::Pong::default())),
+        ("epoch", Kind::Epoch(wire::Epoch::default())),
         ("error", Kind::Error(wire::Error::default())),
     ];
     for (name, kind) in kinds {

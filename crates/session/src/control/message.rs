@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::admission::{Admission, Verdict};
 use super::bounded::Bytes;
+use super::epoch::Epoch;
 use super::failure::Failure;
 use super::flow::{BatchRanges, LaneTokens, Pong, Void};
 use super::handshake::{Choice, Hello, Offer, Shares};
@@ -46,6 +47,8 @@ pub enum Message {
     Ping(wire::Ping),
     /// The answer.
     Pong(Pong),
+    /// The keys that a lane goes over to.
+    Epoch(Epoch),
     /// The end.
     Failure(Failure),
 }
@@ -68,6 +71,7 @@ impl fmt::Debug for Message {
             Self::Progress(progress) => ("Progress", progress),
             Self::Ping(ping) => ("Ping", ping),
             Self::Pong(pong) => ("Pong", pong),
+            Self::Epoch(epoch) => ("Epoch", epoch),
             Self::Failure(failure) => ("Failure", failure),
         };
         f.debug_tuple(name).field(content).finish()
@@ -103,6 +107,7 @@ impl TryFrom<Kind> for Message {
             Kind::Progress(wire) => Self::Progress(wire),
             Kind::Ping(wire) => Self::Ping(wire),
             Kind::Pong(wire) => Self::Pong(wire.try_into()?),
+            Kind::Epoch(wire) => Self::Epoch(wire.try_into()?),
             Kind::Error(wire) => Self::Failure(wire.try_into()?),
         })
     }
@@ -131,6 +136,7 @@ impl From<Message> for wire::Envelope {
             Message::Progress(progress) => Kind::Progress(progress),
             Message::Ping(ping) => Kind::Ping(ping),
             Message::Pong(pong) => Kind::Pong(pong.into()),
+            Message::Epoch(epoch) => Kind::Epoch(epoch.into()),
             Message::Failure(failure) => Kind::Error(failure.into()),
         };
         Self {

@@ -18,7 +18,7 @@ pub const FIELDS_MAX: usize = 2048;
 /// Numbers of kinds; those below stand beside the kind.
 const FIRST_KIND: u64 = 16;
 /// The kinds of this version: the members of `Envelope`'s oneof, which has no holes.
-const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=31;
+const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=32;
 const HELLO: u64 = 16;
 const ERROR: u64 = 31;
 const CRITICAL: u64 = 1;

@@ -3,8 +3,8 @@
 use prost::Message as _;
 use sealift_session::control::wire::{self, envelope::Kind};
 use sealift_session::control::{
-    BatchRange, BatchRanges, Bytes, Choice, Frame, Invalid, LaneToken, LaneTokens, Message, Shares,
-    StageChange, Why,
+    BatchRange, BatchRanges, Bytes, Choice, Epoch, Frame, Invalid, LaneToken, LaneTokens, Message,
+    Shares, StageChange, Why,
 };
 
 use super::{accepted, invalid};
@@ -208,6 +208,64 @@ fn the_rest() {
     };
     invalid(error(1, 1, ""), "Error.message", length(0));
     invalid(error(1, 1, &long), "Error.message", length(1025));
+}
+
+#[test]
+fn epochs() {
+    let good = wire::Epoch {
+        lane: 4,
+        direction: 1,
+        epoch: 7,
+        sealed_before: 1 << 31,
+    };
+    let most = |most, found| Why::Number {
+        least: 0,
+        most,
+        found,
+    };
+    let lane = wire::Epoch { lane: 256, ..good };
+    invalid(Kind::Epoch(lane), "Epoch.lane", most(255, 256));
+    for found in [0, 3] {
+        let way = wire::Epoch {
+            direction: found,
+            ..good
+        };
+        invalid(
+            Kind::Epoch(way),
+            "Epoch.direction",
+            Why::Enumerator { found },
+        );
+    }
+    let sealed = "Epoch.sealed_before";
+    let many = wire::Epoch {
+        sealed_before: (1 << 31) + 1,
+        ..good
+    };
+    invalid(Kind::Epoch(many), sealed, most(1 << 31, (1 << 31) + 1));
+    let first = wire::Epoch { epoch: 0, ..good };
+    invalid(Kind::Epoch(first), sealed, most(0, 1 << 31));
+    let back = wire::Epoch {
+        direction: 2,
+        sealed_before: 1,
+        ..good
+    };
+    invalid(Kind::Epoch(back), sealed, most(0, 1));
+
+    let choice = |lanes| wire::Choice {
+        suite: 1,
+        digest: 1,
+        codecs: vec![],
+        lanes,
+        mirror: Some(wire::MirrorBudget::default()),
+    };
+    let check = |lanes| {
+        let choice = Choice::try_from(choice(lanes)).unwrap();
+        Epoch::try_from(good).unwrap().check_within(&choice)
+    };
+    assert_eq!(check(5), Ok(()));
+    let field = "Epoch.lane";
+    let why = most(3, 4);
+    assert_eq!(check(4), Err(Invalid { field, why }));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use sealift_pages::PageSize;
 use sealift_session::control::{
-    Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Distinct, ErrorKind, Failure,
-    Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message, MirrorBudget, Offer, Pong,
-    RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState, SessionId, Shares, StageChange,
-    Text, Verdict, Void, wire,
+    Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Direction, Distinct, Epoch,
+    ErrorKind, Failure, Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message,
+    MirrorBudget, Offer, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState,
+    SessionId, Shares, StageChange, Text, Verdict, Void, wire,
 };
 
 use super::accepted;
@@ -188,6 +188,15 @@ fn stage_change() -> impl Strategy<Value = StageChange> {
     ]
 }
 
+fn epoch() -> impl Strategy<Value = Epoch> {
+    let direction = prop::sample::select(Direction::ALL);
+    let numbers = (any::<u8>(), any::<u32>(), 0u32..=1 << 31);
+    (direction, numbers).prop_map(|(direction, (lane, epoch, sealed))| {
+        let told = direction == Direction::SourceToReceiver && epoch > 0;
+        Epoch::new(lane, direction, epoch, if told { sealed } else { 0 }).unwrap()
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let shares = (bytes(), bytes()).prop_map(|(ecdh, mlkem)| Shares { ecdh, mlkem });
     let progress =
@@ -211,6 +220,7 @@ fn message() -> impl Strategy<Value = Message> {
         progress.prop_map(Message::Progress),
         ping.prop_map(Message::Ping),
         pong.prop_map(Message::Pong),
+        epoch().prop_map(Message::Epoch),
         failure().prop_map(Message::Failure),
     ]
 }
