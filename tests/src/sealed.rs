@@ -151,7 +151,11 @@ fn layout(parser: &Parser) -> Result<Layout, Error> {
         .blocks()
         .iter()
         .map(|block| block.used().div_ceil(bytes));
-    Layout::new(page_size, blocks.collect()).context("the RAM blocks")
+    let layout = Layout::new(page_size, blocks.collect()).context("the RAM blocks")?;
+    Ok(layout.with_agreed(sealift_pages::Agreed {
+        digest: Algorithm::Blake3,
+        ..sealift_pages::Agreed::default()
+    }))
 }
 
 /// Writes as many pieces as make a batch, and returns how many.
@@ -188,7 +192,7 @@ fn write_body(
             break;
         }
     }
-    body.finish(&digest.finish());
+    body.finish(&digest.finish()).context("ending a batch")?;
     Ok(taken)
 }
 
@@ -204,7 +208,7 @@ struct Together {
 
 impl Together {
     fn body(&mut self, body: &[u8], layout: &Layout, number: u64) -> Result<(), Error> {
-        let body = Body::parse(body).context("a body")?;
+        let body = Body::parse(body, layout).context("a body")?;
         let mut digest = PageDigest::new(body.digest().algorithm);
         for record in body.records(layout, number) {
             match record.context("a record")? {

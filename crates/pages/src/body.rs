@@ -43,8 +43,8 @@ impl<'a> Body<'a> {
     /// Splits an opened body.
     ///
     /// # Errors
-    /// When it is longer than [`BODY_MAX`], shorter than its header, or names an unknown digest algorithm.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Refused> {
+    /// When it is longer than [`BODY_MAX`], shorter than its header, or names another digest algorithm than the agreed one.
+    pub fn parse(bytes: &'a [u8], layout: &Layout) -> Result<Self, Refused> {
         if bytes.len() > BODY_MAX {
             return Err(Refusal::BodyTooLong { found: bytes.len() }.at(0));
         }
@@ -53,6 +53,8 @@ impl<'a> Body<'a> {
         let Some(algorithm) = Algorithm::from_wire(number) else {
             return Err(Refusal::UnknownDigest { found: number }.at(0));
         };
+        let agreed = layout.agreed().check_digest(algorithm);
+        agreed.map_err(|refusal| refusal.at(0))?;
         let mut value = [0; DIGEST_LEN];
         value.copy_from_slice(cursor.take(DIGEST_LEN as u64, "digest value")?);
         Ok(Self {

@@ -5,6 +5,7 @@
 
 use core::iter::FusedIterator;
 
+use crate::agreed::Agreed;
 use crate::body::{GROUP_MAX, HEADER_LEN};
 use crate::budget::Budget;
 use crate::cursor::Cursor;
@@ -219,13 +220,16 @@ impl<'a> Records<'a, '_> {
         let number = self.cursor.byte("codec")?;
         let codec = Codec::from_wire(number)
             .ok_or_else(|| Refusal::UnknownCodec { found: number }.at(codec_at))?;
-        let contexts = self.layout.contexts();
+        let agreed = self.layout.agreed();
+        agreed
+            .check_codec(codec)
+            .map_err(|refusal| refusal.at(codec_at))?;
         let slot_at = self.cursor.offset();
         let slot = self.cursor.varint("slot")?;
-        check_slot(slot, contexts.slots).map_err(|refusal| refusal.at(slot_at))?;
+        check_slot(slot, agreed.slots).map_err(|refusal| refusal.at(slot_at))?;
         let window_at = self.cursor.offset();
         let window = self.cursor.varint("window")?;
-        check_window(window, contexts.windows).map_err(|refusal| refusal.at(window_at))?;
+        check_window(window, agreed.windows).map_err(|refusal| refusal.at(window_at))?;
         let raw_at = self.cursor.offset();
         let raw_len = self.cursor.varint("raw length")?;
         let raw_len = check_raw_len(raw_len).map_err(|refusal| refusal.at(raw_at))?;
@@ -291,12 +295,15 @@ impl<'a> Records<'a, '_> {
         Ok(address)
     }
 
+    /// Where the content of the last page, whose address was just read, comes from.
     fn origin(&mut self) -> Result<Origin, Refused> {
         let page = self.anywhere()?;
         let age_at = self.cursor.offset();
         let age = self.cursor.varint("age")?;
-        check_age(age, self.batch).map_err(|refusal| refusal.at(age_at))?;
-        Ok(Origin { page, age })
+        let origin = Origin { page, age };
+        check_origin(origin, self.last, self.batch, self.layout.agreed())
+            .map_err(|refusal| refusal.at(age_at))?;
+        Ok(origin)
     }
 
     /// Block and page, spelled out.
@@ -324,12 +331,22 @@ pub(crate) fn reaches(last: Address, page: Address) -> bool {
     page.block == last.block && page.page > last.page
 }
 
-pub(crate) fn check_age(age: u64, batch: u64) -> Result<(), Refusal> {
+/// What `page` may refer to.
+pub(crate) fn check_origin(
+    origin: Origin,
+    page: Option<Address>,
+    batch: u64,
+    agreed: &Agreed,
+) -> Result<(), Refusal> {
+    let Origin { page: from, age } = origin;
     if age > batch {
-        Err(Refusal::BeforeFirstBatch { age, batch })
-    } else {
-        Ok(())
+        return Err(Refusal::BeforeFirstBatch { age, batch });
     }
+    agreed.check_age(age)?;
+    if age == 0 && page == Some(from) {
+        return Err(Refusal::OwnPage);
+    }
+    Ok(())
 }
 
 pub(crate) fn check_slot(slot: u64, agreed: u64) -> Result<(), Refusal> {

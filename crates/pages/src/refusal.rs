@@ -4,6 +4,8 @@ use core::fmt;
 
 use crate::body::{BODY_MAX, GROUP_MAX};
 use crate::budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
+use crate::digest::Algorithm;
+use crate::record::Codec;
 
 /// Bytes that are no body, or no group, and where they stop being one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +28,8 @@ pub enum Refusal {
     BodyTooLong { found: usize },
     /// No such digest algorithm.
     UnknownDigest { found: u8 },
+    /// A digest made another way than was agreed on.
+    DigestNotAgreed { found: Algorithm, agreed: Algorithm },
     /// The bytes end inside a field.
     Truncated {
         field: &'static str,
@@ -63,6 +67,10 @@ pub enum Refusal {
     },
     /// A reference to a batch before the session's first.
     BeforeFirstBatch { age: u64, batch: u64 },
+    /// A reference further back than was agreed on.
+    AgeNotAgreed { age: u64, agreed: u64 },
+    /// A reference of a page to itself, in this batch.
+    OwnPage,
     /// A channel number of more than 16 bits.
     UnknownChannel { found: u64 },
     /// Opaque bytes without a byte.
@@ -71,6 +79,8 @@ pub enum Refusal {
     NestedGroup,
     /// No such codec.
     UnknownCodec { found: u8 },
+    /// A codec that was not agreed on.
+    CodecNotAgreed { codec: Codec },
     /// A content slot that admission did not agree on.
     SlotNotAgreed { slot: u64, agreed: u64 },
     /// A window that admission did not agree on.
@@ -205,6 +215,21 @@ impl fmt::Display for Refusal {
                     f,
                     "age: expected at most {batch}, this batch's number, found {age}"
                 )
+            }
+            Self::AgeNotAgreed { age, agreed } => {
+                write!(f, "age: expected at most {agreed} as agreed, found {age}")
+            }
+            Self::OwnPage => {
+                f.write_str("age: expected another page or an earlier batch, found the page itself")
+            }
+            Self::DigestNotAgreed { found, agreed } => {
+                write!(
+                    f,
+                    "digest algorithm: expected {agreed:?} as agreed, found {found:?}"
+                )
+            }
+            Self::CodecNotAgreed { codec } => {
+                write!(f, "codec: expected one that was agreed on, found {codec:?}")
             }
             Self::UnknownChannel { found } => {
                 write!(f, "channel: expected at most {}, found {found}", u16::MAX)

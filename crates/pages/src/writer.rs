@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::digest::Digest;
 use crate::layout::{Address, Layout};
 use crate::patch::WrongLength;
-use crate::reader::{check_age, check_raw_len, check_slot, check_window, reaches};
+use crate::reader::{check_origin, check_raw_len, check_slot, check_window, reaches};
 use crate::record::{Group, Origin, Record, addressing, kind};
 use crate::redacted::Redacted;
 use crate::refusal::Refusal;
@@ -83,10 +83,20 @@ impl<'b, 'l> BodyWriter<'b, 'l> {
     }
 
     /// Ends the body with the digest over its pages.
-    pub fn finish(self, digest: &Digest) {
-        let Records { buffer, start, .. } = self.records;
+    ///
+    /// # Errors
+    /// When it was made another way than was agreed on.
+    pub fn finish(self, digest: &Digest) -> Result<(), Unwritable> {
+        let Records {
+            buffer,
+            start,
+            layout,
+            ..
+        } = self.records;
+        layout.agreed().check_digest(digest.algorithm)?;
         buffer[start] = digest.algorithm.to_wire();
         buffer[start + 1..start + HEADER_LEN].copy_from_slice(&digest.value);
+        Ok(())
     }
 }
 
@@ -212,7 +222,7 @@ impl Records<'_, '_> {
             }
             Record::SameAs { page, origin } => {
                 self.page(kind::SAME_AS, page)?;
-                self.origin(origin)?;
+                self.origin(origin, page)?;
                 Ok(Some(page))
             }
             Record::Delta {
@@ -222,7 +232,7 @@ impl Records<'_, '_> {
             } => {
                 self.whole_page(patch.page_size())?;
                 self.page(kind::DELTA, page)?;
-                self.origin(origin)?;
+                self.origin(origin, page)?;
                 self.varint(patch.as_bytes().len() as u64);
                 Ok(Some(page))
             }
@@ -247,9 +257,10 @@ impl Records<'_, '_> {
     }
 
     fn group(&mut self, group: &Group<'_>) -> Result<(), Unwritable> {
-        let contexts = self.layout.contexts();
-        check_slot(group.slot, contexts.slots)?;
-        check_window(group.window, contexts.windows)?;
+        let agreed = self.layout.agreed();
+        agreed.check_codec(group.codec)?;
+        check_slot(group.slot, agreed.slots)?;
+        check_window(group.window, agreed.windows)?;
         check_raw_len(group.raw_len as u64)?;
         if group.bytes.is_empty() {
             return Err(Refusal::EmptyGroup.into());
@@ -283,9 +294,9 @@ impl Records<'_, '_> {
         Ok(())
     }
 
-    fn origin(&mut self, origin: Origin) -> Result<(), Unwritable> {
+    fn origin(&mut self, origin: Origin, page: Address) -> Result<(), Unwritable> {
         self.layout.check_page(origin.page)?;
-        check_age(origin.age, self.batch)?;
+        check_origin(origin, Some(page), self.batch, self.layout.agreed())?;
         self.anywhere(origin.page);
         self.varint(origin.age);
         Ok(())

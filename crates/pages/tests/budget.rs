@@ -16,7 +16,7 @@ const BATCH: u64 = 9;
 const PAGES: u64 = CONTENT_MAX / (64 << 10);
 
 fn layout() -> Layout {
-    Layout::widest(PageSize::new(64 << 10).unwrap())
+    Layout::widest(PageSize::new(64 << 10).unwrap(), Algorithm::Sha256)
 }
 
 fn at(page: u64) -> Address {
@@ -74,7 +74,7 @@ fn unbounded(records: &[Record<'_>], layout: &Layout) -> Vec<u8> {
 fn refusal(records: &[Record<'_>]) -> Refusal {
     let layout = layout();
     let bytes = unbounded(records, &layout);
-    let body = Body::parse(&bytes).unwrap();
+    let body = Body::parse(&bytes, &layout).unwrap();
     let mut reader = body.records(&layout, BATCH);
     let refused = reader.by_ref().find_map(Result::err).unwrap();
     assert!(reader.next().is_none());
@@ -129,7 +129,7 @@ fn a_batch_puts_so_many_pages_of_zeros() {
     assert_eq!(refusal(&[zeros(9, ZEROS_MAX), zeros(0, 1)]), beyond(1, 0));
     let mut endless = vec![1; 33];
     endless.extend([0x12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
-    let body = Body::parse(&endless).unwrap();
+    let body = Body::parse(&endless, &layout).unwrap();
     let refused = body.records(&layout, BATCH).find_map(Result::err).unwrap();
     assert_eq!(
         (refused.offset, refused.refusal),
@@ -184,7 +184,7 @@ fn what_a_group_puts_counts_for_the_batch() {
         zeros(0, 1),
     ];
     let body = unbounded(&groups, &layout);
-    let body = Body::parse(&body).unwrap();
+    let body = Body::parse(&body, &layout).unwrap();
     let mut reader = body.records(&layout, BATCH);
     let Some(Ok(Record::Group(first))) = reader.next() else {
         panic!("a group")
@@ -221,7 +221,7 @@ fn a_discarded_group_costs_nothing() {
 fn a_group_inflates_to_what_it_named() {
     let layout = layout();
     let body = unbounded(&[], &layout);
-    let mut reader = Body::parse(&body).unwrap().records(&layout, BATCH);
+    let mut reader = Body::parse(&body, &layout).unwrap().records(&layout, BATCH);
     for (expected, found) in [(2, 1), (1, 2), (1, 0)] {
         let inflated = vec![0x60; found];
         let refused = reader.group(&group(expected), &inflated).unwrap_err();
@@ -265,9 +265,11 @@ fn a_body_or_group_grows_to_its_limit_and_no_further() {
     }
     writer.append(&record(room - head - 1)).unwrap();
     assert_eq!(writer.append(&Record::Barrier), full);
-    writer.finish(&Digest {
-        algorithm: Algorithm::Sha256,
-        value: [0; 32],
-    });
+    writer
+        .finish(&Digest {
+            algorithm: Algorithm::Sha256,
+            value: [0; 32],
+        })
+        .unwrap();
     assert_eq!(bytes.len(), BODY_MAX);
 }

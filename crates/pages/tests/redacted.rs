@@ -23,7 +23,7 @@ fn tells_nothing(printed: &str) {
 #[test]
 fn what_is_printed_holds_no_content() {
     let size = PageSize::new(PAGE_SIZE_MIN).unwrap();
-    let layout = Layout::widest(size);
+    let layout = Layout::widest(size, Algorithm::Sha256);
     let content = [SECRET; PAGE_SIZE_MIN];
     let patch = [0, 2, SECRET, SECRET];
     let patch = Patch::parse(&patch, size).unwrap();
@@ -79,9 +79,9 @@ fn what_is_printed_holds_no_content() {
     inside.append(&records[1]).unwrap();
     tells_nothing(&format!("{inside:?}"));
     inside.discard();
-    writer.finish(&digest);
+    writer.finish(&digest).unwrap();
 
-    let body = Body::parse(&bytes).unwrap();
+    let body = Body::parse(&bytes, &layout).unwrap();
     tells_nothing(&format!("{body:?}"));
     let mut reader = body.records(&layout, 5);
     let printed = format!("{reader:?}");
