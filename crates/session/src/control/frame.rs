@@ -25,6 +25,10 @@ pub const LEN_MAX_BEFORE_HELLO: usize = 4 << 10;
 /// The longest envelope afterwards. The largest admission, 1,024 RAM blocks with names of 255 bytes, takes 300 KiB.
 pub const LEN_MAX: usize = 512 << 10;
 
+/// Unknown envelopes that are passed over before the hello: a stranger shall not keep the channel busy without saying
+/// who it is. No version has a reason to send even one there.
+const SKIPPED_MAX: usize = 16;
+
 const PREFIX_LEN: usize = 4;
 
 /// Takes the channel's bytes in any chunks and yields messages.
@@ -36,6 +40,8 @@ pub struct Decoder {
     /// What has come of the envelope so far.
     envelope: Vec<u8>,
     hello_accepted: bool,
+    /// Envelopes passed over before the hello was accepted.
+    skipped: usize,
     failed: bool,
 }
 
@@ -77,6 +83,7 @@ impl Decoder {
             prefix_filled: 0,
             envelope: Vec::new(),
             hello_accepted: false,
+            skipped: 0,
             failed: false,
         }
     }
@@ -108,6 +115,12 @@ impl Decoder {
                     return Err(FrameError::UnknownKind {
                         kind: outline.kind(),
                     });
+                }
+                if !self.hello_accepted {
+                    self.skipped += 1;
+                    if self.skipped > SKIPPED_MAX {
+                        return Err(FrameError::TooManySkipped);
+                    }
                 }
                 continue;
             }
@@ -233,6 +246,10 @@ pub enum FrameError {
     TwoKinds { first: u64, second: u64 },
     /// More fields than any message of this version has.
     TooManyFields { kind: u64 },
+    /// A kind with lists of numbers, longer than they need.
+    KindTooLong { kind: u64, found: usize },
+    /// Unknown kinds without end, and no hello.
+    TooManySkipped,
     /// A kind that is critical and not known.
     UnknownKind { kind: u64 },
     /// A kind that may not come before the hello has been accepted.
@@ -271,6 +288,16 @@ impl fmt::Display for FrameError {
                     "control message of kind {kind}: expected at most {FIELDS_MAX} fields, found more"
                 )
             }
+            Self::KindTooLong { kind, found } => {
+                write!(
+                    f,
+                    "control message of kind {kind}: expected at most {LEN_MAX_BEFORE_HELLO} bytes, found {found}"
+                )
+            }
+            Self::TooManySkipped => write!(
+                f,
+                "control message: expected the peer's hello, found more than {SKIPPED_MAX} of unknown kinds"
+            ),
             Self::UnknownKind { kind } => {
                 write!(
                     f,

@@ -183,3 +183,35 @@ fn what_is_not_protobuf_is_refused() {
         FrameError::Undecodable(_)
     ));
 }
+
+#[test]
+fn unknown_kinds_before_the_hello_end_somewhere() {
+    let mut decoder = Decoder::new();
+    for _ in 0..16 {
+        assert_eq!(receive(&mut decoder, &field(33, b"")), Ok(None));
+    }
+    let refused = receive(&mut decoder, &field(33, b""));
+    assert_eq!(refused, Err(FrameError::TooManySkipped));
+
+    let mut decoder = accepted();
+    for _ in 0..20 {
+        assert_eq!(receive(&mut decoder, &field(33, b"")), Ok(None));
+    }
+}
+
+#[test]
+fn lists_of_numbers_are_bounded_before_they_are_decoded() {
+    for kind in [16, 17, 18] {
+        let most = field(1, &[1; LEN_MAX_BEFORE_HELLO - 3]);
+        assert!(matches!(
+            refused(&field(kind, &most)),
+            FrameError::Invalid(_) | FrameError::Undecodable(_)
+        ));
+        let more = field(1, &[1; LEN_MAX_BEFORE_HELLO - 2]);
+        let found = LEN_MAX_BEFORE_HELLO + 1;
+        assert_eq!(
+            refused(&field(kind, &more)),
+            FrameError::KindTooLong { kind, found }
+        );
+    }
+}
