@@ -165,7 +165,7 @@ fn write_body(
     layout: &Layout,
     number: u64,
 ) -> Result<usize, Error> {
-    let mut digest = PageDigest::new(Algorithm::Blake3);
+    let mut digest = PageDigest::new(Algorithm::Blake3, layout.page_size());
     let mut body = BodyWriter::new(buffer, layout, number);
     let mut taken = 0;
     for piece in pieces {
@@ -178,7 +178,7 @@ fn write_body(
                 }
             }
             Piece::Literal(page, content) => {
-                digest.page(*page, content);
+                digest.page(*page, content).context("a page's length")?;
                 Record::Literal {
                     page: *page,
                     content,
@@ -209,7 +209,7 @@ struct Together {
 impl Together {
     fn body(&mut self, body: &[u8], layout: &Layout, number: u64) -> Result<(), Error> {
         let body = Body::parse(body, layout).context("a body")?;
-        let mut digest = PageDigest::new(body.digest().algorithm);
+        let mut digest = PageDigest::new(body.digest().algorithm, layout.page_size());
         for record in body.records(layout, number) {
             match record.context("a record")? {
                 Record::Zero { first, run } => {
@@ -220,7 +220,7 @@ impl Together {
                     }
                 }
                 Record::Literal { page, content } => {
-                    digest.page(page, content);
+                    digest.page(page, content).context("a page's length")?;
                     self.page(page, Content::Whole(content), layout)?;
                 }
                 Record::Opaque { bytes, .. } => self.between(bytes),

@@ -15,7 +15,8 @@ use core::fmt;
 
 use sha2::Digest as _;
 
-use crate::layout::Address;
+use crate::layout::{Address, PageSize};
+use crate::patch::WrongLength;
 
 /// The length of a digest, the same for each algorithm.
 pub const DIGEST_LEN: usize = 32;
@@ -69,13 +70,15 @@ impl fmt::Debug for Digest {
 pub struct PageDigest {
     contents: Hasher,
     addresses: Hasher,
+    page_size: PageSize,
 }
 
 impl PageDigest {
     /// The digest of no pages yet.
     #[must_use]
-    pub fn new(algorithm: Algorithm) -> Self {
+    pub fn new(algorithm: Algorithm, page_size: PageSize) -> Self {
         Self {
+            page_size,
             contents: Hasher::new(algorithm),
             addresses: Hasher::new(algorithm),
         }
@@ -91,13 +94,18 @@ impl PageDigest {
     }
 
     /// Any other page record, with the content that the page gets.
-    pub fn page(&mut self, page: Address, content: &[u8]) {
+    ///
+    /// # Errors
+    /// When the content is not a page; it does not count then.
+    pub fn page(&mut self, page: Address, content: &[u8]) -> Result<(), WrongLength> {
+        WrongLength::check(self.page_size.bytes(), content.len())?;
         let mut bytes = [0; 11];
         bytes[..2].copy_from_slice(&page.block.to_be_bytes());
         bytes[2] = 1;
         bytes[3..].copy_from_slice(&page.page.to_be_bytes());
         self.addresses.update(&bytes);
         self.contents.update(content);
+        Ok(())
     }
 
     /// The digest of all that went in.
