@@ -12,7 +12,7 @@ const BATCH: u64 = 300;
 fuzz_target!(|input: &[u8]| {
     let page_size = PageSize::new(PAGE_SIZE_MIN).expect("the least page size");
     let agreed = Agreed {
-        digest: Algorithm::Blake3,
+        digest: Algorithm::Sha256,
         codecs: Codecs::ALL,
         slots: 3,
         windows: 200,
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let layouts = [
         Layout::new(page_size, vec![8, 1000]).expect("two blocks"),
-        Layout::widest(page_size, Algorithm::Blake3).with_agreed(agreed),
+        Layout::widest(page_size, Algorithm::Sha256).with_agreed(agreed),
     ];
     for layout in &layouts {
         body(input, layout);
