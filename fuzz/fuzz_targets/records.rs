@@ -3,20 +3,24 @@
 
 use libfuzzer_sys::fuzz_target;
 use sealift_pages::{
-    Body, BodyWriter, Contexts, GroupWriter, Layout, PAGE_SIZE_MIN, PageSize, Reader, Record,
+    Agreed, Algorithm, Body, BodyWriter, Codec, Codecs, Group, Layout, PAGE_SIZE_MIN, PageSize,
+    Record,
 };
 
 const BATCH: u64 = 300;
 
 fuzz_target!(|input: &[u8]| {
     let page_size = PageSize::new(PAGE_SIZE_MIN).expect("the least page size");
-    let contexts = Contexts {
+    let agreed = Agreed {
+        digest: Algorithm::Sha256,
+        codecs: Codecs::ALL,
         slots: 3,
         windows: 200,
+        oldest: BATCH,
     };
     let layouts = [
         Layout::new(page_size, vec![8, 1000]).expect("two blocks"),
-        Layout::widest(page_size).with_contexts(contexts),
+        Layout::widest(page_size, Algorithm::Sha256).with_agreed(agreed),
     ];
     for layout in &layouts {
         body(input, layout);
@@ -25,7 +29,9 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn body(input: &[u8], layout: &Layout) {
-    let Ok(body) = Body::parse(input) else { return };
+    let Ok(body) = Body::parse(input, layout) else {
+        return;
+    };
     let mut again = Vec::new();
     let mut writer = BodyWriter::new(&mut again, layout, BATCH);
     for record in body.records(layout, BATCH) {
@@ -35,16 +41,36 @@ fn body(input: &[u8], layout: &Layout) {
             .append(&record)
             .expect("what was read can be written");
     }
-    writer.finish(&body.digest());
+    writer
+        .finish(body.digest())
+        .expect("the digest that was read");
     assert!(again == input, "a second encoding");
 }
 
 fn group(input: &[u8], layout: &Layout) {
-    let Ok(reader) = Reader::group(input, layout, BATCH) else {
+    let Some(empty) = [[1; 33], [2; 33]]
+        .into_iter()
+        .find(|header| Body::parse(header, layout).is_ok())
+    else {
         return;
     };
     let mut again = Vec::new();
-    let mut writer = GroupWriter::new(&mut again, layout, BATCH);
+    let group = Group {
+        codec: Codec::Zstd,
+        slot: 0,
+        window: 0,
+        raw_len: input.len(),
+        bytes: &[7],
+    };
+    let mut body = Body::parse(&empty, layout)
+        .expect("a body without records")
+        .records(layout, BATCH);
+    let Ok(reader) = body.group(&group, input) else {
+        return;
+    };
+    let mut around = Vec::new();
+    let mut around = BodyWriter::new(&mut around, layout, BATCH);
+    let mut writer = around.group(&mut again);
     for record in reader {
         let Ok(record) = record else { return };
         assert!(

@@ -22,12 +22,13 @@ except ImportError:
     blake3 = None
 
 FILE = pathlib.Path(__file__).with_name("records.json")
-PAGE = 4096
+PAGE = 4096  # of the vector at hand
+CONTENT, ZEROS = 1 << 20, 1 << 18
 LIMIT = 1_114_112
 
 
-def page(seed, size=PAGE):
-    return bytes((seed + 7 * i + 13 * (i >> 8)) % 256 for i in range(size))
+def page(seed):
+    return bytes((seed + 7 * i + 13 * (i >> 8)) % 256 for i in range(PAGE))
 
 
 def varint(value):
@@ -51,6 +52,34 @@ def patch_bytes(runs):
     return out
 
 
+def zstd_stored(raw):
+    """RFC 8878: a frame of one segment whose blocks are stored as they are."""
+    frame = bytes.fromhex("28b52ffd") + b"\xa0" + len(raw).to_bytes(4, "little")
+    pieces = [raw[i:i + (1 << 17)] for i in range(0, len(raw), 1 << 17)]
+    for index, piece in enumerate(pieces):
+        last = index == len(pieces) - 1
+        frame += (len(piece) << 3 | last).to_bytes(3, "little") + piece
+    return frame
+
+
+def zstd_undo(frame):
+    """The other way, for frames as `zstd_stored` makes them."""
+    assert frame[:5] == bytes.fromhex("28b52ffda0")
+    raw, at, last = b"", 9, 0
+    while not last:
+        head = int.from_bytes(frame[at:at + 3], "little")
+        last, length = head & 1, head >> 3
+        assert head >> 1 & 3 == 0
+        raw += frame[at + 3:at + 3 + length]
+        at += 3 + length
+    assert at == len(frame) and len(raw) == int.from_bytes(frame[5:9], "little")
+    return raw
+
+
+def raw_len(group):
+    return len(join(tidy(write(group["records"]))))
+
+
 def write(records):
     """Pieces of the body behind the digest."""
     pieces, last = [], None
@@ -64,8 +93,8 @@ def write(records):
             pieces.append(b"\x60")
             continue
         if kind == "group":
-            data = bytes.fromhex(r["bytes"])
-            head = bytes([0x70, 1]) + b"".join(map(varint, (r["slot"], r["window"], r["raw_len"], len(data))))
+            data = zstd_stored(join(tidy(write(r["records"]))))
+            head = bytes([0x70, 1]) + b"".join(map(varint, (r["slot"], r["window"], raw_len(r), len(data))))
             pieces.append(head + data)
             last = None
             continue
@@ -107,9 +136,10 @@ def digest(algorithm, pages):
 
 
 def resolve(records, earlier):
-    """The pages that a vector's records put into the guest, in order. Its groups are not inflated."""
+    """The pages that a vector's records put into the guest, in order, those of its groups in their place."""
     now = {}
-    for r in records:
+    flat = [inner for r in records for inner in r.get("records", [r])]
+    for r in flat:
         kind = r["record"]
         if kind == "zero":
             for n in range(r["run"]):
@@ -184,13 +214,26 @@ def read_patch(b, end):
     return runs
 
 
-def read(body, blocks, batch, contexts=(0, 0), group=False):
+def read(body, blocks, batch, agreed, left=None):
+    """`left`: of a group, what its batch may still put."""
     b = Bytes(body)
+    group = left is not None
     if not group:
-        if b.take(1)[0] not in (1, 2):
+        if len(body) > LIMIT:
+            raise Refused(0, "BodyTooLong")
+        algorithm = b.take(1)[0]
+        if algorithm not in (1, 2):
             raise Refused(0, "UnknownDigest")
+        if algorithm != agreed["digest"]:
+            raise Refused(0, "DigestNotAgreed")
         b.take(32)
+        left = {"TooMuchContent": CONTENT, "TooManyZeros": ZEROS, "TooMuchRaw": LIMIT}
     records, last = [], None
+
+    def pay(reason, amount, at):
+        if amount > left[reason]:
+            raise Refused(at, reason)
+        left[reason] -= amount
 
     def anywhere():
         at = b.at
@@ -229,10 +272,13 @@ def read(body, blocks, batch, contexts=(0, 0), group=False):
             if group:
                 raise Refused(start, "NestedGroup")
             at = b.at
-            if b.take(1)[0] != 1:
+            codec = b.take(1)[0]
+            if codec != 1:
                 raise Refused(at, "UnknownCodec")
+            if codec not in agreed["codecs"]:
+                raise Refused(at, "CodecNotAgreed")
             numbers = []
-            for bound, reason in zip(contexts, ("SlotNotAgreed", "WindowNotAgreed")):
+            for bound, reason in ((agreed["slots"], "SlotNotAgreed"), (agreed["windows"], "WindowNotAgreed")):
                 at = b.at
                 numbers.append(b.varint())
                 if numbers[-1] > bound:
@@ -241,12 +287,19 @@ def read(body, blocks, batch, contexts=(0, 0), group=False):
             raw = b.varint()
             if not 1 <= raw <= LIMIT:
                 raise Refused(at, "RawLength")
+            pay("TooMuchRaw", raw, at)
             at = b.at
             n = b.varint()
             if n == 0:
                 raise Refused(at, "EmptyGroup")
-            data = b.take(n).hex()
-            records.append({"record": "group", "slot": numbers[0], "window": numbers[1], "raw_len": raw, "bytes": data})
+            data = b.take(n)
+            r = {"record": "group", "slot": numbers[0], "window": numbers[1], "raw_len": raw}
+            if data[:4] == bytes.fromhex("28b52ffd"):
+                inflated = zstd_undo(data)
+                if len(inflated) != raw:
+                    raise Refused(0, "OtherRawLength")
+                r["records"] = read(inflated, blocks, batch, agreed, left)
+            records.append(r)
             last = None
             continue
         if mode > 2:
@@ -276,8 +329,11 @@ def read(body, blocks, batch, contexts=(0, 0), group=False):
             if where[1] + run > blocks[where[0]]:
                 raise Refused(at, "RunBeyondBlock")
             last = [where[0], where[1] + run - 1]
+            pay("TooManyZeros", run, at)
             records.append({"record": "zero", "page": where, "run": run})
-        elif kind == 2:
+            continue
+        pay("TooMuchContent", PAGE, start)
+        if kind == 2:
             content = b.take(PAGE)
             if content != page(content[0]):
                 raise AssertionError("a vector's pages have seeds")
@@ -288,6 +344,10 @@ def read(body, blocks, batch, contexts=(0, 0), group=False):
             age = b.varint()
             if age > batch:
                 raise Refused(at, "BeforeFirstBatch")
+            if age > agreed["oldest"]:
+                raise Refused(at, "AgeNotAgreed")
+            if age == 0 and origin == where:
+                raise Refused(at, "OwnPage")
             r = {"record": "same-as", "page": where, "origin": origin, "age": age}
             if kind == 4:
                 at = b.at
@@ -304,7 +364,8 @@ def read(body, blocks, batch, contexts=(0, 0), group=False):
 
 # ---- the vectors ----
 
-BLOCKS = [1 << 20, 4, 1 << 52]
+# The last one ends where page numbers of 64 KiB do.
+BLOCKS = [1 << 20, 4, 1 << 48]
 
 
 def accepted():
@@ -319,24 +380,51 @@ def accepted():
         {"record": "delta", "page": [0, 501], "origin": [0, 302], "age": 0, "patch": [[0, "ff"], [9, "0102"], [4095, "aa"]]},
         {"record": "same-as", "page": [0, 3], "origin": [1, 3], "age": 2},
         {"record": "delta", "page": [1, 3], "origin": [1, 3], "age": 700, "patch": [[200, "00" * 130]]},
-        {"record": "zero", "page": [2, (1 << 52) - 2], "run": 2},
+        {"record": "zero", "page": [2, (1 << 48) - 2], "run": 2},
         {"record": "opaque", "channel": 65535, "bytes": "00" * 128},
         {"record": "barrier"},
     ]
     earlier = {"2/1/3": 99, "700/1/3": 100}
     grouped = [
         {"record": "zero", "page": [0, 5], "run": 1},
-        {"record": "group", "slot": 0, "window": 0, "raw_len": 1, "bytes": "28b52ffd"},
-        {"record": "zero", "page": [0, 6], "run": 1},
-        {"record": "group", "slot": 2, "window": 130, "raw_len": LIMIT, "bytes": "00"},
+        {"record": "literal", "page": [1, 2], "seed": 5},
+        {"record": "group", "slot": 0, "window": 0, "records": [
+            {"record": "literal", "page": [0, 6], "seed": 7},
+            {"record": "opaque", "channel": 1, "bytes": "0102"},
+            {"record": "zero", "page": [0, 7], "run": 3},
+            {"record": "same-as", "page": [0, 20], "origin": [1, 2], "age": 0},
+        ]},
+        {"record": "delta", "page": [0, 6], "origin": [0, 6], "age": 1, "patch": [[3, "aa"]]},
+        {"record": "group", "slot": 2, "window": 130, "records": [
+            {"record": "delta", "page": [0, 7], "origin": [0, 20], "age": 0, "patch": [[0, "0908"]]},
+        ]},
+        {"record": "zero", "page": [0, 8], "run": 1},
     ]
-    yield "nothing at all", 1, 0, [], {}, [0, 0]
-    yield "every record and every addressing", 1, 700, every, earlier, [0, 0]
-    yield "the same under BLAKE3", 2, 700, every, earlier, [0, 0]
-    yield "groups forget the last page", 1, 1, grouped, {}, [2, 130]
+    most = [
+        {"record": "zero", "page": [0, 0], "run": ZEROS},
+        *({"record": "same-as", "page": [0, ZEROS + n], "origin": [0, 7], "age": 0} for n in range(CONTENT >> 16)),
+    ]
+    plain = {"digest": 1, "codecs": [], "slots": 0, "windows": 0, "oldest": 0}
+    old = plain | {"oldest": 700}
+    zstd = plain | {"codecs": [1], "slots": 2, "windows": 130, "oldest": 1}
+    yield "nothing at all", 4096, plain, 0, [], {}
+    yield "every record and every addressing", 4096, old, 700, every, earlier
+    yield "the same under BLAKE3", 4096, old | {"digest": 2}, 700, every, earlier
+    yield "groups forget the last page", 4096, zstd, 1, grouped, {"1/0/6": 8}
+    yield "pages of 64 KiB, as many as there may be", 65536, plain, 0, most, {}
+    yield "a patch for a page of 16 KiB", 16384, old, 700, every, earlier
 
 
 def refused():
+    """Reason, offset behind the digest, records."""
+    third = varint(LIMIT // 3 + 1).hex()
+    yield "TooMuchContent", 6 + 4 * 255, "320000000501" + "30000501" * 256
+    yield "TooManyZeros", 3, "120000" + varint(ZEROS).hex()
+    yield "TooManyZeros", 7, "120000" + varint(ZEROS - 1).hex() + "10" + "00"
+    yield "TooMuchRaw", 4 + 2 * 9, ("70010000" + third + "0100") * 3
+    yield "OwnPage", 5, "320003000300"
+    yield "OwnPage", 5, "420003000300" + "03000109"
+    yield "AgeNotAgreed", 5, "320000000109"
     yield "UnknownRecord", 0, "80"
     yield "UnknownAddressing", 0, "13"
     yield "StrayAddressing", 0, "61"
@@ -388,31 +476,65 @@ def tidy(pieces):
     return out
 
 
+LEAST = {"digest": 1, "codecs": [], "slots": 0, "windows": 0, "oldest": 0}
+REFUSED_AGREED = {"digest": 1, "codecs": [1], "slots": 0, "windows": 0, "oldest": 8}
+
+
+def refused_otherwise():
+    """Refusals of whole bodies, and under another agreement: reason, offset, body, agreed."""
+    header = "01" + "00" * 32
+    yield "UnknownDigest", 0, "03" + "00" * 32, REFUSED_AGREED
+    yield "DigestNotAgreed", 0, "02" + "00" * 32, REFUSED_AGREED
+    yield "Truncated", 1, "01" + "00" * 31, REFUSED_AGREED
+    yield "CodecNotAgreed", 34, header + "7001000001" + "01aa", LEAST
+    yield "AgeNotAgreed", 38, header + "320000000101", LEAST
+
+
 def make(kept):
     """All vectors; what BLAKE3 would have said comes from `kept` when there is no BLAKE3."""
+    global PAGE
     bodies = []
-    for index, (name, algorithm, batch, records, earlier, contexts) in enumerate(accepted()):
+    for index, (name, PAGE, agreed, batch, records, earlier) in enumerate(accepted()):
+        algorithm = agreed["digest"]
         if algorithm == 2 and blake3 is None:
             print(f"SKIPPED, no blake3 module: the digest of {name!r}", file=sys.stderr)
             value = join(kept["accepted"][index]["body"])[1:33]
         else:
             value = digest(algorithm, resolve(records, earlier))
+        for r in records:
+            if r["record"] == "group":
+                r["raw_len"] = raw_len(r)
         body = tidy([bytes([algorithm]) + value, *write(records)])
-        bodies.append({"name": name, "batch": batch, "contexts": contexts, "earlier": earlier,
+        bodies.append({"name": name, "page_size": PAGE, "batch": batch, "agreed": agreed, "earlier": earlier,
                        "digest": value.hex(), "records": records, "body": body})
+    PAGE = 4096
     header = "01" + "00" * 32
-    refusals = [{"refusal": reason, "offset": 33 + offset, "body": header + records}
+    refusals = [{"refusal": reason, "offset": 33 + offset, "agreed": REFUSED_AGREED, "body": [header + records]}
                 for reason, offset, records in refused()]
-    return {"page_size": PAGE, "blocks": BLOCKS, "refused_batch": 9, "accepted": bodies, "refused": refusals}
+    refusals += [{"refusal": reason, "offset": offset, "agreed": agreed, "body": [body]}
+                 for reason, offset, body, agreed in refused_otherwise()]
+    # A body that is a byte too long: 272 pages and what makes it 1,114,113 bytes.
+    too_long = [header, *range(272 - 1), "00" * (LIMIT + 1 - 33 - 271 * PAGE)]
+    refusals.append({"refusal": "BodyTooLong", "offset": 0, "agreed": REFUSED_AGREED, "body": too_long})
+    # Offsets within a group count from its own beginning.
+    inside = bytes.fromhex("60" + "7001000001" + "0160")
+    group = zstd_stored(inside)
+    head = bytes([0x70, 1, 0, 0]) + varint(len(inside)) + varint(len(group))
+    refusals.append({"refusal": "NestedGroup", "offset": 1, "agreed": REFUSED_AGREED,
+                     "body": [header + (head + group).hex()]})
+    return {"blocks": BLOCKS, "refused_batch": 9, "refused_page_size": PAGE, "accepted": bodies, "refused": refusals}
 
 
 def check(vectors):
+    global PAGE
     for v in vectors["accepted"]:
-        found = read(join(v["body"]), BLOCKS, v["batch"], v["contexts"])
+        PAGE = v["page_size"]
+        found = read(join(v["body"]), BLOCKS, v["batch"], v["agreed"])
         assert found == v["records"], v["name"]
+    PAGE = vectors["refused_page_size"]
     for v in vectors["refused"]:
         try:
-            read(bytes.fromhex(v["body"]), BLOCKS, vectors["refused_batch"])
+            read(join(v["body"]), BLOCKS, vectors["refused_batch"], v["agreed"])
         except Refused as r:
             assert (r.reason, r.offset) == (v["refusal"], v["offset"]), f"{v}: found {r}"
         else:

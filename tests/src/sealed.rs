@@ -158,7 +158,11 @@ fn layout(parser: &Parser) -> Result<Layout, Error> {
         .blocks()
         .iter()
         .map(|block| block.used().div_ceil(bytes));
-    Layout::new(page_size, blocks.collect()).context("the RAM blocks")
+    let layout = Layout::new(page_size, blocks.collect()).context("the RAM blocks")?;
+    Ok(layout.with_agreed(sealift_pages::Agreed {
+        digest: Algorithm::Blake3,
+        ..sealift_pages::Agreed::default()
+    }))
 }
 
 /// Writes as many pieces as make a batch, and returns how many.
@@ -168,7 +172,7 @@ fn write_body(
     layout: &Layout,
     number: u64,
 ) -> Result<usize, Error> {
-    let mut digest = PageDigest::new(Algorithm::Blake3);
+    let mut digest = PageDigest::new(Algorithm::Blake3, layout.page_size());
     let mut body = BodyWriter::new(buffer, layout, number);
     let mut taken = 0;
     for piece in pieces {
@@ -181,7 +185,7 @@ fn write_body(
                 }
             }
             Piece::Literal(page, content) => {
-                digest.page(*page, content);
+                digest.page(*page, content).context("a page's length")?;
                 Record::Literal {
                     page: *page,
                     content,
@@ -195,7 +199,7 @@ fn write_body(
             break;
         }
     }
-    body.finish(&digest.finish());
+    body.finish(&digest.finish()).context("ending a batch")?;
     Ok(taken)
 }
 
@@ -211,8 +215,8 @@ struct Together {
 
 impl Together {
     fn body(&mut self, body: &[u8], layout: &Layout, number: u64) -> Result<(), Error> {
-        let body = Body::parse(body).context("a body")?;
-        let mut digest = PageDigest::new(body.digest().algorithm);
+        let body = Body::parse(body, layout).context("a body")?;
+        let mut digest = PageDigest::new(body.digest().algorithm, layout.page_size());
         for record in body.records(layout, number) {
             match record.context("a record")? {
                 Record::Zero { first, run } => {
@@ -223,7 +227,7 @@ impl Together {
                     }
                 }
                 Record::Literal { page, content } => {
-                    digest.page(page, content);
+                    digest.page(page, content).context("a page's length")?;
                     self.page(page, Content::Whole(content), layout)?;
                 }
                 Record::Opaque { bytes, .. } => self.between(bytes),

@@ -7,10 +7,13 @@
 //!  +-----------+----------------------+----------+--
 //! ```
 
+use core::fmt;
+
 use crate::cursor::Cursor;
 use crate::digest::{Algorithm, DIGEST_LEN, Digest};
 use crate::layout::Layout;
 use crate::reader::Reader;
+use crate::redacted::Redacted;
 use crate::refusal::{Refusal, Refused};
 
 /// The longest body: 1 MiB of guest memory, and a sixteenth for what describes it.
@@ -21,18 +24,27 @@ pub const GROUP_MAX: usize = BODY_MAX;
 pub(crate) const HEADER_LEN: usize = 1 + DIGEST_LEN;
 
 /// A body that was opened and split; its records are not read yet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Body<'a> {
     digest: Digest,
     records: &'a [u8],
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("digest", &self.digest)
+            .field("records", &Redacted(self.records))
+            .finish()
+    }
 }
 
 impl<'a> Body<'a> {
     /// Splits an opened body.
     ///
     /// # Errors
-    /// When it is longer than [`BODY_MAX`], shorter than its header, or names an unknown digest algorithm.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Refused> {
+    /// When it is longer than [`BODY_MAX`], shorter than its header, or names another digest algorithm than the agreed one.
+    pub fn parse(bytes: &'a [u8], layout: &Layout) -> Result<Self, Refused> {
         if bytes.len() > BODY_MAX {
             return Err(Refusal::BodyTooLong { found: bytes.len() }.at(0));
         }
@@ -41,6 +53,8 @@ impl<'a> Body<'a> {
         let Some(algorithm) = Algorithm::from_wire(number) else {
             return Err(Refusal::UnknownDigest { found: number }.at(0));
         };
+        let agreed = layout.agreed().check_digest(algorithm);
+        agreed.map_err(|refusal| refusal.at(0))?;
         let mut value = [0; DIGEST_LEN];
         value.copy_from_slice(cursor.take(DIGEST_LEN as u64, "digest value")?);
         Ok(Self {
@@ -58,6 +72,6 @@ impl<'a> Body<'a> {
     /// Reads the records of batch number `batch`.
     #[must_use]
     pub const fn records<'l>(&self, layout: &'l Layout, batch: u64) -> Reader<'a, 'l> {
-        Reader::body(self.records, layout, batch)
+        Reader::new(self.records, layout, batch)
     }
 }

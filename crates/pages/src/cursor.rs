@@ -1,12 +1,24 @@
 //! A place in bytes that a peer sent: takes fields off the front, and knows the offset when one is refused.
 
+use core::fmt;
+
+use crate::redacted::Redacted;
 use crate::refusal::{Refusal, Refused};
 use crate::varint::{self, VarintError};
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
     offset: usize,
+}
+
+impl fmt::Debug for Cursor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("offset", &self.offset)
+            .field("rest", &Redacted(self.rest))
+            .finish()
+    }
 }
 
 impl<'a> Cursor<'a> {

@@ -15,7 +15,8 @@ use core::fmt;
 
 use sha2::Digest as _;
 
-use crate::layout::Address;
+use crate::layout::{Address, PageSize};
+use crate::patch::WrongLength;
 
 /// The length of a digest, the same for each algorithm.
 pub const DIGEST_LEN: usize = 32;
@@ -47,7 +48,7 @@ impl Algorithm {
 }
 
 /// A digest and how it was made.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Digest {
     /// How.
     pub algorithm: Algorithm,
@@ -55,18 +56,29 @@ pub struct Digest {
     pub value: [u8; DIGEST_LEN],
 }
 
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever guesses a page could check the guess against its digest.
+        f.debug_struct("Digest")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The digest of a batch in the making. Pages go in in record order, groups in their place.
 #[derive(Clone)]
 pub struct PageDigest {
     contents: Hasher,
     addresses: Hasher,
+    page_size: PageSize,
 }
 
 impl PageDigest {
     /// The digest of no pages yet.
     #[must_use]
-    pub fn new(algorithm: Algorithm) -> Self {
+    pub fn new(algorithm: Algorithm, page_size: PageSize) -> Self {
         Self {
+            page_size,
             contents: Hasher::new(algorithm),
             addresses: Hasher::new(algorithm),
         }
@@ -82,13 +94,18 @@ impl PageDigest {
     }
 
     /// Any other page record, with the content that the page gets.
-    pub fn page(&mut self, page: Address, content: &[u8]) {
+    ///
+    /// # Errors
+    /// When the content is not a page; it does not count then.
+    pub fn page(&mut self, page: Address, content: &[u8]) -> Result<(), WrongLength> {
+        WrongLength::check(self.page_size.bytes(), content.len())?;
         let mut bytes = [0; 11];
         bytes[..2].copy_from_slice(&page.block.to_be_bytes());
         bytes[2] = 1;
         bytes[3..].copy_from_slice(&page.page.to_be_bytes());
         self.addresses.update(&bytes);
         self.contents.update(content);
+        Ok(())
     }
 
     /// The digest of all that went in.

@@ -1,4 +1,4 @@
-//! The shape of a guest's memory as both ends admitted it: page size, RAM blocks, agreed compression contexts.
+//! The shape of a guest's memory as both ends admitted it: page size, RAM blocks, and what else they agreed on.
 //!
 //! Every number in a record is checked against it, in both directions.
 
@@ -6,6 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::agreed::{Agreed, Codecs};
+use crate::digest::Algorithm;
 use crate::refusal::Refusal;
 
 /// The smallest page: what every architecture that QEMU runs under KVM has.
@@ -57,7 +59,7 @@ pub struct Layout {
     page_size: PageSize,
     /// Pages per RAM block, in the admission's order.
     blocks: Vec<u64>,
-    contexts: Contexts,
+    agreed: Agreed,
 }
 
 impl Layout {
@@ -78,24 +80,30 @@ impl Layout {
         Ok(Self {
             page_size,
             blocks,
-            contexts: Contexts::default(),
+            agreed: Agreed::default(),
         })
     }
 
-    /// The layout that takes every address the wire can carry: for tools that look at a body without its admission.
+    /// The layout that takes every address, codec and age that the wire can carry: for tools that look at a body without
+    /// its admission.
     #[must_use]
-    pub fn widest(page_size: PageSize) -> Self {
+    pub fn widest(page_size: PageSize, digest: Algorithm) -> Self {
         Self {
             page_size,
             blocks: vec![page_size.pages_max(); BLOCKS_MAX],
-            contexts: Contexts::default(),
+            agreed: Agreed {
+                digest,
+                codecs: Codecs::ALL,
+                oldest: u64::MAX,
+                ..Agreed::default()
+            },
         }
     }
 
-    /// The same layout with compression contexts that both ends agreed to mirror.
+    /// The same layout with what else both ends agreed on; [`Agreed::default`] until then.
     #[must_use]
-    pub fn with_contexts(self, contexts: Contexts) -> Self {
-        Self { contexts, ..self }
+    pub fn with_agreed(self, agreed: Agreed) -> Self {
+        Self { agreed, ..self }
     }
 
     /// The page size of all blocks.
@@ -104,8 +112,8 @@ impl Layout {
         self.page_size
     }
 
-    pub(crate) const fn contexts(&self) -> Contexts {
-        self.contexts
+    pub(crate) const fn agreed(&self) -> &Agreed {
+        &self.agreed
     }
 
     /// Narrows a block number from the wire.
@@ -154,15 +162,6 @@ impl Layout {
             }),
         }
     }
-}
-
-/// Compression contexts that both ends mirror; numbers run from 1, and 0 in a group means none.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Contexts {
-    /// The highest content slot that a group may name.
-    pub slots: u64,
-    /// The highest window that a group may name.
-    pub windows: u64,
 }
 
 /// Why a layout cannot be.

@@ -25,24 +25,29 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod agreed;
 mod body;
+mod budget;
 mod cursor;
 mod digest;
 mod layout;
 mod patch;
 mod reader;
 mod record;
+mod redacted;
 mod refusal;
 pub mod varint;
 mod writer;
 
+pub use agreed::{Agreed, Codecs};
 pub use body::{BODY_MAX, Body, GROUP_MAX};
+pub use budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
 pub use digest::{Algorithm, DIGEST_LEN, Digest, PageDigest};
 pub use layout::{
-    Address, BLOCKS_MAX, Contexts, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
+    Address, BLOCKS_MAX, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
 };
 pub use patch::{Diff, Patch, Run, Runs, WrongLength};
-pub use reader::Reader;
+pub use reader::{GroupReader, Reader};
 pub use record::{Codec, Group, Origin, Record};
 pub use refusal::{Refusal, Refused};
 pub use writer::{BodyWriter, GroupWriter, Unwritable};

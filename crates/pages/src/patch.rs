@@ -13,6 +13,7 @@ use core::fmt;
 
 use crate::cursor::Cursor;
 use crate::layout::PageSize;
+use crate::redacted::Redacted;
 use crate::refusal::{Refusal, Refused};
 use crate::varint;
 
@@ -24,7 +25,7 @@ const GAP_MERGED: usize = 2;
 const STRIDE: usize = 32;
 
 /// A patch that was found well-formed for pages of one size.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Patch<'a> {
     bytes: &'a [u8],
     page_size: usize,
@@ -139,6 +140,15 @@ impl<'a> Patch<'a> {
     }
 }
 
+impl fmt::Debug for Patch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patch")
+            .field("bytes", &Redacted(self.bytes))
+            .field("page_size", &self.page_size)
+            .finish()
+    }
+}
+
 /// What [`Patch::diff`] came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Diff {
@@ -154,12 +164,21 @@ pub enum Diff {
 }
 
 /// Bytes that a patch puts into a page.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Run<'a> {
     /// Where in the page.
     pub offset: usize,
     /// What; at least one byte.
     pub bytes: &'a [u8],
+}
+
+impl fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("offset", &self.offset)
+            .field("bytes", &Redacted(self.bytes))
+            .finish()
+    }
 }
 
 /// The runs of a patch.
@@ -401,6 +420,12 @@ mod tests {
             found: 8192,
         });
         assert_eq!(patch.apply(&vec![0; 8192], &mut out), wrong);
+        let short = Err(WrongLength {
+            expected: 4096,
+            found: 4095,
+        });
+        assert_eq!(patch.apply(&vec![1; 4096], &mut out[1..]), short);
+        assert_eq!(out, vec![0; PAGE_SIZE_MIN]);
         assert_eq!(patch.apply(&vec![1; 4096], &mut out), Ok(()));
         assert_eq!(out[..2], [7, 1]);
     }

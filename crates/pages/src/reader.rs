@@ -5,7 +5,9 @@
 
 use core::iter::FusedIterator;
 
+use crate::agreed::Agreed;
 use crate::body::{GROUP_MAX, HEADER_LEN};
+use crate::budget::Budget;
 use crate::cursor::Cursor;
 use crate::layout::{Address, Layout};
 use crate::patch::Patch;
@@ -15,6 +17,85 @@ use crate::refusal::{Refusal, Refused};
 /// The records of a batch, in order. Ends with the first one that is refused.
 #[derive(Clone, Debug)]
 pub struct Reader<'a, 'l> {
+    records: Records<'a, 'l>,
+    budget: Budget,
+}
+
+impl<'a, 'l> Reader<'a, 'l> {
+    pub(crate) const fn new(records: &'a [u8], layout: &'l Layout, batch: u64) -> Self {
+        Self {
+            records: Records {
+                cursor: Cursor::new(records, HEADER_LEN),
+                layout,
+                batch,
+                scope: Scope::Body,
+                last: None,
+            },
+            budget: Budget::WHOLE,
+        }
+    }
+
+    /// Reads the records that `group`, which this reader has just returned, inflated to. They count towards what the
+    /// batch may put, so the batch goes on behind them. Offsets in errors count from the group's own beginning.
+    ///
+    /// # Errors
+    /// When the length is another than the group named.
+    pub fn group<'g>(
+        &mut self,
+        group: &Group<'_>,
+        inflated: &'g [u8],
+    ) -> Result<GroupReader<'g, '_, 'l>, Refused> {
+        let (expected, found) = (group.raw_len, inflated.len());
+        if expected != found {
+            return Err(Refusal::OtherRawLength { expected, found }.at(0));
+        }
+        check_raw_len(found as u64).map_err(|refusal| refusal.at(0))?;
+        Ok(GroupReader {
+            records: Records {
+                cursor: Cursor::new(inflated, 0),
+                layout: self.records.layout,
+                batch: self.records.batch,
+                scope: Scope::Group,
+                last: None,
+            },
+            budget: &mut self.budget,
+        })
+    }
+}
+
+impl<'a> Iterator for Reader<'a, '_> {
+    type Item = Result<Record<'a>, Refused>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.records.next(&mut self.budget)
+    }
+}
+
+impl FusedIterator for Reader<'_, '_> {}
+
+/// The records of a group, in order. Ends with the first one that is refused.
+#[derive(Debug)]
+pub struct GroupReader<'a, 'r, 'l> {
+    records: Records<'a, 'l>,
+    /// The batch's.
+    budget: &'r mut Budget,
+}
+
+impl<'a> Iterator for GroupReader<'a, '_, '_> {
+    type Item = Result<Record<'a>, Refused>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.records.next(self.budget)
+    }
+}
+
+impl FusedIterator for GroupReader<'_, '_, '_> {}
+
+/// What both have in common.
+#[derive(Clone, Debug)]
+struct Records<'a, 'l> {
     cursor: Cursor<'a>,
     layout: &'l Layout,
     batch: u64,
@@ -30,41 +111,26 @@ enum Scope {
     Group,
 }
 
-impl<'a, 'l> Reader<'a, 'l> {
-    pub(crate) const fn body(records: &'a [u8], layout: &'l Layout, batch: u64) -> Self {
-        Self {
-            cursor: Cursor::new(records, HEADER_LEN),
-            layout,
-            batch,
-            scope: Scope::Body,
-            last: None,
+impl<'a> Records<'a, '_> {
+    #[inline]
+    fn next(&mut self, budget: &mut Budget) -> Option<Result<Record<'a>, Refused>> {
+        if self.cursor.is_empty() {
+            return None;
         }
+        let record = self.record(budget);
+        if record.is_err() {
+            self.cursor.exhaust();
+        }
+        Some(record)
     }
 
-    /// Reads the records of an inflated group that came in batch number `batch`. Offsets in errors count from the
-    /// group's own beginning.
-    ///
-    /// # Errors
-    /// When it is empty or longer than [`GROUP_MAX`].
-    pub fn group(inflated: &'a [u8], layout: &'l Layout, batch: u64) -> Result<Self, Refused> {
-        check_raw_len(inflated.len() as u64).map_err(|refusal| refusal.at(0))?;
-        let cursor = Cursor::new(inflated, 0);
-        Ok(Self {
-            cursor,
-            layout,
-            batch,
-            scope: Scope::Group,
-            last: None,
-        })
-    }
-
-    fn record(&mut self) -> Result<Record<'a>, Refused> {
+    fn record(&mut self, budget: &mut Budget) -> Result<Record<'a>, Refused> {
         let at = self.cursor.offset();
         let tag = self.cursor.byte("tag")?;
         match tag & 0xf0 {
-            kind::ZERO => self.zero(tag, at),
+            kind::ZERO => self.zero(tag, at, budget),
             kind::LITERAL => {
-                let page = self.page(tag, at)?;
+                let page = self.filled_page(tag, at, budget)?;
                 let size = self.layout.page_size().bytes() as u64;
                 Ok(Record::Literal {
                     page,
@@ -72,21 +138,21 @@ impl<'a, 'l> Reader<'a, 'l> {
                 })
             }
             kind::SAME_AS => Ok(Record::SameAs {
-                page: self.page(tag, at)?,
+                page: self.filled_page(tag, at, budget)?,
                 origin: self.origin()?,
             }),
-            kind::DELTA => self.delta(tag, at),
+            kind::DELTA => self.delta(tag, at, budget),
             kind::OPAQUE => self.opaque(tag, at),
             kind::BARRIER => {
                 unaddressed(tag, at)?;
                 Ok(Record::Barrier)
             }
-            kind::GROUP => self.compressed(tag, at),
+            kind::GROUP => self.compressed(tag, at, budget),
             _ => Err(Refusal::UnknownRecord { tag }.at(at)),
         }
     }
 
-    fn zero(&mut self, tag: u8, at: usize) -> Result<Record<'a>, Refused> {
+    fn zero(&mut self, tag: u8, at: usize, budget: &mut Budget) -> Result<Record<'a>, Refused> {
         let first = self.page(tag, at)?;
         let run_at = self.cursor.offset();
         let more = self.cursor.varint("run")?;
@@ -94,15 +160,14 @@ impl<'a, 'l> Reader<'a, 'l> {
             .layout
             .check_run(first, more)
             .map_err(|refusal| refusal.at(run_at))?;
+        let run = last.page - first.page + 1;
+        budget.zeros(run).map_err(|refusal| refusal.at(run_at))?;
         self.last = Some(last);
-        Ok(Record::Zero {
-            first,
-            run: last.page - first.page + 1,
-        })
+        Ok(Record::Zero { first, run })
     }
 
-    fn delta(&mut self, tag: u8, at: usize) -> Result<Record<'a>, Refused> {
-        let page = self.page(tag, at)?;
+    fn delta(&mut self, tag: u8, at: usize, budget: &mut Budget) -> Result<Record<'a>, Refused> {
+        let page = self.filled_page(tag, at, budget)?;
         let origin = self.origin()?;
         let len_at = self.cursor.offset();
         let len = self.cursor.varint("patch length")?;
@@ -141,7 +206,12 @@ impl<'a, 'l> Reader<'a, 'l> {
         })
     }
 
-    fn compressed(&mut self, tag: u8, at: usize) -> Result<Record<'a>, Refused> {
+    fn compressed(
+        &mut self,
+        tag: u8,
+        at: usize,
+        budget: &mut Budget,
+    ) -> Result<Record<'a>, Refused> {
         unaddressed(tag, at)?;
         if self.scope == Scope::Group {
             return Err(Refusal::NestedGroup.at(at));
@@ -150,16 +220,20 @@ impl<'a, 'l> Reader<'a, 'l> {
         let number = self.cursor.byte("codec")?;
         let codec = Codec::from_wire(number)
             .ok_or_else(|| Refusal::UnknownCodec { found: number }.at(codec_at))?;
-        let contexts = self.layout.contexts();
+        let agreed = self.layout.agreed();
+        agreed
+            .check_codec(codec)
+            .map_err(|refusal| refusal.at(codec_at))?;
         let slot_at = self.cursor.offset();
         let slot = self.cursor.varint("slot")?;
-        check_slot(slot, contexts.slots).map_err(|refusal| refusal.at(slot_at))?;
+        check_slot(slot, agreed.slots).map_err(|refusal| refusal.at(slot_at))?;
         let window_at = self.cursor.offset();
         let window = self.cursor.varint("window")?;
-        check_window(window, contexts.windows).map_err(|refusal| refusal.at(window_at))?;
+        check_window(window, agreed.windows).map_err(|refusal| refusal.at(window_at))?;
         let raw_at = self.cursor.offset();
         let raw_len = self.cursor.varint("raw length")?;
         let raw_len = check_raw_len(raw_len).map_err(|refusal| refusal.at(raw_at))?;
+        budget.raw(raw_len).map_err(|refusal| refusal.at(raw_at))?;
         let len_at = self.cursor.offset();
         let len = self.cursor.varint("group length")?;
         if len == 0 {
@@ -174,6 +248,17 @@ impl<'a, 'l> Reader<'a, 'l> {
             raw_len,
             bytes,
         }))
+    }
+
+    /// The address of a page that gets a content.
+    #[inline]
+    fn filled_page(&mut self, tag: u8, at: usize, budget: &mut Budget) -> Result<Address, Refused> {
+        let page = self.page(tag, at)?;
+        let page_size = self.layout.page_size().bytes();
+        budget
+            .content(page_size)
+            .map_err(|refusal| refusal.at(at))?;
+        Ok(page)
     }
 
     /// The address of the page that a record is for.
@@ -210,12 +295,15 @@ impl<'a, 'l> Reader<'a, 'l> {
         Ok(address)
     }
 
+    /// Where the content of the last page, whose address was just read, comes from.
     fn origin(&mut self) -> Result<Origin, Refused> {
         let page = self.anywhere()?;
         let age_at = self.cursor.offset();
         let age = self.cursor.varint("age")?;
-        check_age(age, self.batch).map_err(|refusal| refusal.at(age_at))?;
-        Ok(Origin { page, age })
+        let origin = Origin { page, age };
+        check_origin(origin, self.last, self.batch, self.layout.agreed())
+            .map_err(|refusal| refusal.at(age_at))?;
+        Ok(origin)
     }
 
     /// Block and page, spelled out.
@@ -238,35 +326,27 @@ impl<'a, 'l> Reader<'a, 'l> {
     }
 }
 
-impl<'a> Iterator for Reader<'a, '_> {
-    type Item = Result<Record<'a>, Refused>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.cursor.is_empty() {
-            return None;
-        }
-        let record = self.record();
-        if record.is_err() {
-            self.cursor.exhaust();
-        }
-        Some(record)
-    }
-}
-
-impl FusedIterator for Reader<'_, '_> {}
-
 /// A relative address would have reached this page.
 pub(crate) fn reaches(last: Address, page: Address) -> bool {
     page.block == last.block && page.page > last.page
 }
 
-pub(crate) fn check_age(age: u64, batch: u64) -> Result<(), Refusal> {
+/// What `page` may refer to.
+pub(crate) fn check_origin(
+    origin: Origin,
+    page: Option<Address>,
+    batch: u64,
+    agreed: &Agreed,
+) -> Result<(), Refusal> {
+    let Origin { page: from, age } = origin;
     if age > batch {
-        Err(Refusal::BeforeFirstBatch { age, batch })
-    } else {
-        Ok(())
+        return Err(Refusal::BeforeFirstBatch { age, batch });
     }
+    agreed.check_age(age)?;
+    if age == 0 && page == Some(from) {
+        return Err(Refusal::OwnPage);
+    }
+    Ok(())
 }
 
 pub(crate) fn check_slot(slot: u64, agreed: u64) -> Result<(), Refusal> {

@@ -6,12 +6,15 @@
 //!        +---------+------------+      0x50 opaque 0x60 barrier   0x70 group
 //! ```
 
+use core::fmt;
+
 use crate::layout::Address;
 use crate::patch::Patch;
+use crate::redacted::Redacted;
 
 /// One record. Pages, patches and other bytes are views into the body that they were read from, or into
 /// whatever the source wants to send.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Record<'a> {
     /// Pages of nothing but zeros, one after the other.
     Zero {
@@ -56,6 +59,45 @@ pub enum Record<'a> {
     Group(Group<'a>),
 }
 
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero { first, run } => f
+                .debug_struct("Zero")
+                .field("first", first)
+                .field("run", run)
+                .finish(),
+            Self::Literal { page, content } => f
+                .debug_struct("Literal")
+                .field("page", page)
+                .field("content", &Redacted(content))
+                .finish(),
+            Self::SameAs { page, origin } => f
+                .debug_struct("SameAs")
+                .field("page", page)
+                .field("origin", origin)
+                .finish(),
+            Self::Delta {
+                page,
+                origin,
+                patch,
+            } => f
+                .debug_struct("Delta")
+                .field("page", page)
+                .field("origin", origin)
+                .field("patch", patch)
+                .finish(),
+            Self::Opaque { channel, bytes } => f
+                .debug_struct("Opaque")
+                .field("channel", channel)
+                .field("bytes", &Redacted(bytes))
+                .finish(),
+            Self::Barrier => f.write_str("Barrier"),
+            Self::Group(group) => group.fmt(f),
+        }
+    }
+}
+
 /// A content that was sent before, named by where it went and when.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Origin {
@@ -67,7 +109,7 @@ pub struct Origin {
 
 /// Compressed records. Carried as they are: whoever owns the compression contexts inflates them and reads the
 /// result with [`Reader::group`](crate::Reader::group).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Group<'a> {
     /// How they are compressed.
     pub codec: Codec,
@@ -79,6 +121,18 @@ pub struct Group<'a> {
     pub raw_len: usize,
     /// The compressed bytes; at least one.
     pub bytes: &'a [u8],
+}
+
+impl fmt::Debug for Group<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("codec", &self.codec)
+            .field("slot", &self.slot)
+            .field("window", &self.window)
+            .field("raw_len", &self.raw_len)
+            .field("bytes", &Redacted(self.bytes))
+            .finish()
+    }
 }
 
 /// How a group is compressed.

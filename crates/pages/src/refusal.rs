@@ -3,6 +3,9 @@
 use core::fmt;
 
 use crate::body::{BODY_MAX, GROUP_MAX};
+use crate::budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
+use crate::digest::Algorithm;
+use crate::record::Codec;
 
 /// Bytes that are no body, or no group, and where they stop being one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +28,8 @@ pub enum Refusal {
     BodyTooLong { found: usize },
     /// No such digest algorithm.
     UnknownDigest { found: u8 },
+    /// A digest made another way than was agreed on.
+    DigestNotAgreed { found: Algorithm, agreed: Algorithm },
     /// The bytes end inside a field.
     Truncated {
         field: &'static str,
@@ -62,6 +67,10 @@ pub enum Refusal {
     },
     /// A reference to a batch before the session's first.
     BeforeFirstBatch { age: u64, batch: u64 },
+    /// A reference further back than was agreed on.
+    AgeNotAgreed { age: u64, agreed: u64 },
+    /// A reference of a page to itself, in this batch.
+    OwnPage,
     /// A channel number of more than 16 bits.
     UnknownChannel { found: u64 },
     /// Opaque bytes without a byte.
@@ -70,6 +79,8 @@ pub enum Refusal {
     NestedGroup,
     /// No such codec.
     UnknownCodec { found: u8 },
+    /// A codec that was not agreed on.
+    CodecNotAgreed { codec: Codec },
     /// A content slot that admission did not agree on.
     SlotNotAgreed { slot: u64, agreed: u64 },
     /// A window that admission did not agree on.
@@ -78,6 +89,14 @@ pub enum Refusal {
     RawLength { found: u64 },
     /// A group without compressed bytes.
     EmptyGroup,
+    /// A group that did not inflate to the length it named.
+    OtherRawLength { expected: usize, found: usize },
+    /// More pages with content than a batch may put.
+    TooMuchContent { found: u64, left: u64 },
+    /// More pages of zeros than a batch may put.
+    TooManyZeros { run: u64, left: u64 },
+    /// Groups that inflate to more than those of a batch may.
+    TooMuchRaw { found: usize, left: usize },
     /// A patch as long as the page: a literal says the same.
     PatchTooLong { found: u64, page_size: usize },
     /// A patch without a run.
@@ -197,6 +216,21 @@ impl fmt::Display for Refusal {
                     "age: expected at most {batch}, this batch's number, found {age}"
                 )
             }
+            Self::AgeNotAgreed { age, agreed } => {
+                write!(f, "age: expected at most {agreed} as agreed, found {age}")
+            }
+            Self::OwnPage => {
+                f.write_str("age: expected another page or an earlier batch, found the page itself")
+            }
+            Self::DigestNotAgreed { found, agreed } => {
+                write!(
+                    f,
+                    "digest algorithm: expected {agreed:?} as agreed, found {found:?}"
+                )
+            }
+            Self::CodecNotAgreed { codec } => {
+                write!(f, "codec: expected one that was agreed on, found {codec:?}")
+            }
             Self::UnknownChannel { found } => {
                 write!(f, "channel: expected at most {}, found {found}", u16::MAX)
             }
@@ -216,6 +250,24 @@ impl fmt::Display for Refusal {
                 write!(f, "raw length: expected 1 to {GROUP_MAX}, found {found}")
             }
             Self::EmptyGroup => f.write_str("group length: expected at least 1, found 0"),
+            Self::OtherRawLength { expected, found } => {
+                write!(
+                    f,
+                    "inflated group: expected {expected} bytes, found {found}"
+                )
+            }
+            Self::TooMuchContent { found, left } => write!(
+                f,
+                "contents of a batch: expected at most {CONTENT_MAX} bytes, {left} more, found {found} more"
+            ),
+            Self::TooManyZeros { run, left } => write!(
+                f,
+                "zero pages of a batch: expected at most {ZEROS_MAX}, {left} more, found {run} more"
+            ),
+            Self::TooMuchRaw { found, left } => write!(
+                f,
+                "raw lengths of a batch's groups: expected at most {RAW_MAX}, {left} more, found {found} more"
+            ),
             Self::PatchTooLong { found, page_size } => {
                 write!(
                     f,

@@ -6,46 +6,74 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::body::{BODY_MAX, GROUP_MAX, HEADER_LEN};
+use crate::body::{BODY_MAX, HEADER_LEN};
+use crate::budget::Budget;
 use crate::digest::Digest;
 use crate::layout::{Address, Layout};
 use crate::patch::WrongLength;
-use crate::reader::{check_age, check_raw_len, check_slot, check_window, reaches};
+use crate::reader::{check_origin, check_raw_len, check_slot, check_window, reaches};
 use crate::record::{Group, Origin, Record, addressing, kind};
+use crate::redacted::Redacted;
 use crate::refusal::Refusal;
 use crate::varint;
 
 /// Writes the body of a batch.
 #[derive(Debug)]
-pub struct BodyWriter<'b, 'l>(Records<'b, 'l>);
+pub struct BodyWriter<'b, 'l> {
+    records: Records<'b, 'l>,
+    budget: Budget,
+}
 
 impl<'b, 'l> BodyWriter<'b, 'l> {
     /// Begins the body of batch number `batch` at the end of `buffer`.
     pub fn new(buffer: &'b mut Vec<u8>, layout: &'l Layout, batch: u64) -> Self {
         let start = buffer.len();
         buffer.resize(start + HEADER_LEN, 0);
-        Self(Records {
-            buffer,
-            start,
-            max: BODY_MAX,
-            layout,
-            batch,
-            last: None,
-        })
+        Self {
+            records: Records {
+                buffer,
+                start,
+                max: BODY_MAX,
+                layout,
+                batch,
+                last: None,
+            },
+            budget: Budget::WHOLE,
+        }
     }
 
     /// Appends a record.
     ///
     /// # Errors
-    /// [`Unwritable::Full`] when the batch has no room left for it; the others are a wrong use.
+    /// [`Unwritable::Full`] when the batch has no room left for it, [`Unwritable::Spent`] when it would be more work
+    /// than a batch may be; the others are a wrong use.
     pub fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
-        self.0.append(record)
+        self.records.append(record, &mut self.budget)
+    }
+
+    /// Begins a group at the end of `buffer`, to be compressed and then appended as [`Record::Group`]. What is put into
+    /// it counts towards what the batch may put; [`GroupWriter::discard`] takes it back.
+    pub fn group<'g>(&mut self, buffer: &'g mut Vec<u8>) -> GroupWriter<'g, '_, 'l> {
+        let start = buffer.len();
+        GroupWriter {
+            records: Records {
+                buffer,
+                start,
+                // At most GROUP_MAX: what the batch's groups may inflate to together.
+                max: self.budget.raw_left(),
+                layout: self.records.layout,
+                batch: self.records.batch,
+                last: None,
+            },
+            before: self.budget,
+            budget: &mut self.budget,
+        }
     }
 
     /// Bytes of the body so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 
     /// No record was appended yet.
@@ -55,46 +83,57 @@ impl<'b, 'l> BodyWriter<'b, 'l> {
     }
 
     /// Ends the body with the digest over its pages.
-    pub fn finish(self, digest: &Digest) {
-        let Records { buffer, start, .. } = self.0;
+    ///
+    /// # Errors
+    /// When it was made another way than was agreed on.
+    pub fn finish(self, digest: &Digest) -> Result<(), Unwritable> {
+        let Records {
+            buffer,
+            start,
+            layout,
+            ..
+        } = self.records;
+        layout.agreed().check_digest(digest.algorithm)?;
         buffer[start] = digest.algorithm.to_wire();
         buffer[start + 1..start + HEADER_LEN].copy_from_slice(&digest.value);
+        Ok(())
     }
 }
 
 /// Writes the records of a group, to be compressed afterwards.
 #[derive(Debug)]
-pub struct GroupWriter<'b, 'l>(Records<'b, 'l>);
+pub struct GroupWriter<'b, 'w, 'l> {
+    records: Records<'b, 'l>,
+    /// The batch's.
+    budget: &'w mut Budget,
+    /// What it was before this group.
+    before: Budget,
+}
 
-impl<'b, 'l> GroupWriter<'b, 'l> {
-    /// Begins a group for batch number `batch` at the end of `buffer`.
-    pub fn new(buffer: &'b mut Vec<u8>, layout: &'l Layout, batch: u64) -> Self {
-        let start = buffer.len();
-        Self(Records {
-            buffer,
-            start,
-            max: GROUP_MAX,
-            layout,
-            batch,
-            last: None,
-        })
-    }
-
+impl GroupWriter<'_, '_, '_> {
     /// Appends a record.
     ///
     /// # Errors
-    /// [`Unwritable::Full`] when the group has no room left for it; the others are a wrong use.
+    /// [`Unwritable::Full`] when the group has no room left for it, [`Unwritable::Spent`] when it would be more work
+    /// than a batch may be; the others are a wrong use.
     pub fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
         if matches!(record, Record::Group(_)) {
             return Err(Refusal::NestedGroup.into());
         }
-        self.0.append(record)
+        self.records.append(record, self.budget)
+    }
+
+    /// The group will not be sent: the buffer is what it was, and so is what the batch may still put.
+    pub fn discard(self) {
+        let Records { buffer, start, .. } = self.records;
+        buffer.truncate(start);
+        *self.budget = self.before;
     }
 
     /// Bytes of the group so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 
     /// No record was appended yet.
@@ -105,7 +144,6 @@ impl<'b, 'l> GroupWriter<'b, 'l> {
 }
 
 /// What both have in common.
-#[derive(Debug)]
 struct Records<'b, 'l> {
     buffer: &'b mut Vec<u8>,
     /// Where in the buffer the body or group begins.
@@ -117,12 +155,24 @@ struct Records<'b, 'l> {
     last: Option<Address>,
 }
 
+impl fmt::Debug for Records<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("buffer", &Redacted(self.buffer))
+            .field("start", &self.start)
+            .field("max", &self.max)
+            .field("batch", &self.batch)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Records<'_, '_> {
     fn len(&self) -> usize {
         self.buffer.len() - self.start
     }
 
-    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
+    fn append(&mut self, record: &Record<'_>, budget: &mut Budget) -> Result<(), Unwritable> {
         // Checked first: a payload that cannot fit must not make the buffer grow.
         let room = self.max - self.len();
         let payload = payload(record);
@@ -133,10 +183,14 @@ impl Records<'_, '_> {
         let written = self.head(record).and_then(|last| {
             let needed = self.buffer.len() - before + payload.len();
             if needed > room {
-                Err(Unwritable::Full { room })
-            } else {
-                Ok(last)
+                return Err(Unwritable::Full { room });
             }
+            // Last, so that only a record that is appended is paid for.
+            let page_size = self.layout.page_size().bytes();
+            budget
+                .record(record, page_size)
+                .map_err(Unwritable::Spent)?;
+            Ok(last)
         });
         match written {
             Ok(last) => {
@@ -168,7 +222,7 @@ impl Records<'_, '_> {
             }
             Record::SameAs { page, origin } => {
                 self.page(kind::SAME_AS, page)?;
-                self.origin(origin)?;
+                self.origin(origin, page)?;
                 Ok(Some(page))
             }
             Record::Delta {
@@ -178,7 +232,7 @@ impl Records<'_, '_> {
             } => {
                 self.whole_page(patch.page_size())?;
                 self.page(kind::DELTA, page)?;
-                self.origin(origin)?;
+                self.origin(origin, page)?;
                 self.varint(patch.as_bytes().len() as u64);
                 Ok(Some(page))
             }
@@ -203,9 +257,10 @@ impl Records<'_, '_> {
     }
 
     fn group(&mut self, group: &Group<'_>) -> Result<(), Unwritable> {
-        let contexts = self.layout.contexts();
-        check_slot(group.slot, contexts.slots)?;
-        check_window(group.window, contexts.windows)?;
+        let agreed = self.layout.agreed();
+        agreed.check_codec(group.codec)?;
+        check_slot(group.slot, agreed.slots)?;
+        check_window(group.window, agreed.windows)?;
         check_raw_len(group.raw_len as u64)?;
         if group.bytes.is_empty() {
             return Err(Refusal::EmptyGroup.into());
@@ -239,9 +294,9 @@ impl Records<'_, '_> {
         Ok(())
     }
 
-    fn origin(&mut self, origin: Origin) -> Result<(), Unwritable> {
+    fn origin(&mut self, origin: Origin, page: Address) -> Result<(), Unwritable> {
         self.layout.check_page(origin.page)?;
-        check_age(origin.age, self.batch)?;
+        check_origin(origin, Some(page), self.batch, self.layout.agreed())?;
         self.anywhere(origin.page);
         self.varint(origin.age);
         Ok(())
@@ -281,6 +336,9 @@ pub enum Unwritable {
         /// Bytes that are left.
         room: usize,
     },
+    /// The record fits, but the batch may not be more work: end this one and begin the next. In an empty one it means a
+    /// run of zeros that has to be several.
+    Spent(Refusal),
     /// A run of no pages.
     EmptyRun,
     /// A literal, or the page that a patch is for, of another size than the layout's.
@@ -301,6 +359,7 @@ impl fmt::Display for Unwritable {
             Self::Full { room } => {
                 write!(f, "the record does not fit the {room} bytes that are left")
             }
+            Self::Spent(_) => f.write_str("the batch may not put more"),
             Self::EmptyRun => f.write_str("a run of zero pages has at least one page"),
             Self::Page(_) => f.write_str("the record's content is not a page"),
             Self::Refused(_) => f.write_str("the peer would refuse the record"),
@@ -312,7 +371,7 @@ impl core::error::Error for Unwritable {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Page(wrong) => Some(wrong),
-            Self::Refused(refusal) => Some(refusal),
+            Self::Refused(refusal) | Self::Spent(refusal) => Some(refusal),
             Self::Full { .. } | Self::EmptyRun => None,
         }
     }

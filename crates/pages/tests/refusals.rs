@@ -6,8 +6,8 @@
 )]
 
 use sealift_pages::{
-    Address, BODY_MAX, Body, BodyWriter, Codec, GROUP_MAX, Group, GroupWriter, Layout, Origin,
-    PAGE_SIZE_MIN, PageSize, Patch, Reader, Record, Refusal, Refused, Unwritable,
+    Address, Agreed, Algorithm, BODY_MAX, Body, BodyWriter, Codec, Codecs, Digest, Group, Layout,
+    Origin, PAGE_SIZE_MIN, PageSize, Patch, Record, Refusal, Refused, Unwritable,
 };
 
 const BATCH: u64 = 5;
@@ -15,6 +15,15 @@ const BATCH: u64 = 5;
 const H: usize = 33;
 
 fn layout() -> Layout {
+    less_agreed().with_agreed(Agreed {
+        codecs: Codecs::ALL,
+        oldest: u64::MAX,
+        ..Agreed::default()
+    })
+}
+
+/// Two blocks, and nothing agreed on that need not be.
+fn less_agreed() -> Layout {
     Layout::new(PageSize::new(PAGE_SIZE_MIN).unwrap(), vec![16, 4]).unwrap()
 }
 
@@ -23,7 +32,7 @@ fn refused(records: &[u8]) -> Refused {
     body.resize(H, 0);
     body.extend_from_slice(records);
     let layout = layout();
-    let mut reader = Body::parse(&body).unwrap().records(&layout, BATCH);
+    let mut reader = Body::parse(&body, &layout).unwrap().records(&layout, BATCH);
     let refused = reader.find_map(Result::err).unwrap();
     assert!(reader.next().is_none(), "nothing is read after a refusal");
     refused
@@ -42,7 +51,7 @@ fn check(records: &[u8], offset: usize, refusal: Refusal) {
 
 #[test]
 fn bodies_without_their_header() {
-    let unknown = Body::parse(&[3; 40]).unwrap_err();
+    let unknown = Body::parse(&[3; 40], &layout()).unwrap_err();
     assert_eq!(
         unknown,
         Refused {
@@ -56,7 +65,7 @@ fn bodies_without_their_header() {
         left: 0,
     };
     assert_eq!(
-        Body::parse(&[]).unwrap_err(),
+        Body::parse(&[], &layout()).unwrap_err(),
         Refused {
             offset: 0,
             refusal: empty
@@ -68,13 +77,13 @@ fn bodies_without_their_header() {
         left: 31,
     };
     assert_eq!(
-        Body::parse(&[1; 32]).unwrap_err(),
+        Body::parse(&[1; 32], &layout()).unwrap_err(),
         Refused {
             offset: 1,
             refusal: short
         }
     );
-    let long = Body::parse(&vec![1; BODY_MAX + 1]).unwrap_err();
+    let long = Body::parse(&vec![1; BODY_MAX + 1], &layout()).unwrap_err();
     assert_eq!(
         long.refusal,
         Refusal::BodyTooLong {
@@ -248,7 +257,7 @@ fn references_to_before_the_session() {
     body.resize(H, 0);
     body.extend([0x32, 0, 0, 1, 0, 5]);
     assert!(
-        Body::parse(&body)
+        Body::parse(&body, &layout)
             .unwrap()
             .records(&layout, BATCH)
             .all(|record| record.is_ok())
@@ -308,7 +317,19 @@ fn groups() {
 fn groups_within_groups() {
     let layout = layout();
     let inner = [0x60, 0x70, 1, 0, 0, 1, 1, 9];
-    let mut reader = Reader::group(&inner, &layout, BATCH).unwrap();
+    let mut header = vec![1];
+    header.resize(H, 0);
+    let mut body = Body::parse(&header, &layout)
+        .unwrap()
+        .records(&layout, BATCH);
+    let group = Group {
+        codec: Codec::Zstd,
+        slot: 0,
+        window: 0,
+        raw_len: inner.len(),
+        bytes: &[9],
+    };
+    let mut reader = body.group(&group, &inner).unwrap();
     assert_eq!(reader.next(), Some(Ok(Record::Barrier)));
     assert_eq!(
         reader.next(),
@@ -317,10 +338,6 @@ fn groups_within_groups() {
             refusal: Refusal::NestedGroup
         }))
     );
-    for (len, bytes) in [(0, vec![]), (GROUP_MAX + 1, vec![0x60; GROUP_MAX + 1])] {
-        let refused = Reader::group(&bytes, &layout, BATCH).unwrap_err();
-        assert_eq!(refused.refusal, Refusal::RawLength { found: len as u64 });
-    }
 }
 
 #[test]
@@ -453,6 +470,68 @@ fn a_writer_refuses_what_a_reader_would() {
     assert!(writer.is_empty());
 
     let mut bytes = vec![];
-    let nested = GroupWriter::new(&mut bytes, &layout, BATCH).append(&group(0, 0, 1, &[9]));
+    let nested = writer.group(&mut bytes).append(&group(0, 0, 1, &[9]));
     assert_eq!(nested, Err(Unwritable::Refused(Refusal::NestedGroup)));
+}
+
+#[test]
+fn what_was_not_agreed_on() {
+    let layout = less_agreed();
+    let refused = |records: &[u8]| {
+        let body = [&[1; H], records].concat();
+        let mut records = Body::parse(&body, &layout).unwrap().records(&layout, BATCH);
+        records.find_map(Result::err).unwrap()
+    };
+    let codec = Refusal::CodecNotAgreed { codec: Codec::Zstd };
+    let found = refused(&[0x70, 1, 0, 0, 1, 1, 9]);
+    assert_eq!((found.offset, found.refusal), (H + 1, codec));
+    let age = Refusal::AgeNotAgreed { age: 1, agreed: 0 };
+    let found = refused(&[0x32, 0, 0, 1, 0, 1]);
+    assert_eq!((found.offset, found.refusal), (H + 5, age));
+    let digest = Refusal::DigestNotAgreed {
+        found: Algorithm::Blake3,
+        agreed: Algorithm::Sha256,
+    };
+    let found = Body::parse(&[2; H], &layout).unwrap_err();
+    assert_eq!((found.offset, found.refusal), (0, digest));
+
+    let mut bytes = vec![];
+    let mut writer = BodyWriter::new(&mut bytes, &layout, BATCH);
+    let page = Address { block: 0, page: 0 };
+    let origin = Origin { page, age: 1 };
+    let group = Group {
+        codec: Codec::Zstd,
+        slot: 0,
+        window: 0,
+        raw_len: 1,
+        bytes: &[9],
+    };
+    for (record, refusal) in [
+        (Record::SameAs { page, origin }, age),
+        (Record::Group(group), codec),
+    ] {
+        assert_eq!(writer.append(&record), Err(Unwritable::Refused(refusal)));
+    }
+    let blake3 = Digest {
+        algorithm: Algorithm::Blake3,
+        value: [0; 32],
+    };
+    assert_eq!(writer.finish(&blake3), Err(Unwritable::Refused(digest)));
+}
+
+#[test]
+fn a_page_does_not_refer_to_itself() {
+    check(&[0x32, 0, 3, 0, 3, 0], 5, Refusal::OwnPage);
+    check(&[0x42, 0, 3, 0, 3, 0, 3, 0, 1, 9], 5, Refusal::OwnPage);
+    let layout = layout();
+    let mut bytes = vec![];
+    let mut writer = BodyWriter::new(&mut bytes, &layout, BATCH);
+    let page = Address { block: 0, page: 3 };
+    let same = |age| Record::SameAs {
+        page,
+        origin: Origin { page, age },
+    };
+    let own = Err(Unwritable::Refused(Refusal::OwnPage));
+    assert_eq!(writer.append(&same(0)), own);
+    assert_eq!(writer.append(&same(1)), Ok(()));
 }

@@ -9,7 +9,8 @@
 use std::collections::HashMap;
 
 use sealift_pages::{
-    Address, Body, BodyWriter, Contexts, Layout, PageDigest, PageSize, Patch, Record,
+    Address, Agreed, Algorithm, Body, BodyWriter, Codec, Codecs, Layout, Origin, PageDigest,
+    PageSize, Record, Refused,
 };
 use serde_json::{Value, json};
 
@@ -21,18 +22,62 @@ fn vectors() -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn layout(vectors: &Value) -> Layout {
-    let size = usize::try_from(vectors["page_size"].as_u64().unwrap()).unwrap();
-    let blocks = vectors["blocks"].as_array().unwrap();
-    let blocks = blocks.iter().map(|pages| pages.as_u64().unwrap()).collect();
-    Layout::new(PageSize::new(size).unwrap(), blocks).unwrap()
+/// The vectors of a list, which has some.
+fn list<'v>(vectors: &'v Value, name: &str) -> &'v [Value] {
+    let list = vectors[name].as_array().unwrap();
+    assert!(!list.is_empty(), "{name}");
+    list
+}
+
+fn size(value: &Value) -> PageSize {
+    PageSize::new(usize::try_from(value.as_u64().unwrap()).unwrap()).unwrap()
+}
+
+fn layout(vectors: &Value, vector: &Value, size: PageSize) -> Layout {
+    let blocks = list(vectors, "blocks").iter();
+    let blocks = blocks.map(|pages| pages.as_u64().unwrap()).collect();
+    let agreed = &vector["agreed"];
+    let number = |field: &str| agreed[field].as_u64().unwrap();
+    let codecs = agreed["codecs"].as_array().unwrap().iter();
+    let agreed = Agreed {
+        digest: match number("digest") {
+            1 => Algorithm::Sha256,
+            2 => Algorithm::Blake3,
+            other => panic!("digest {other}"),
+        },
+        codecs: codecs.fold(Codecs::NONE, |codecs, number| {
+            assert_eq!(number, 1);
+            codecs.and(Codec::Zstd)
+        }),
+        slots: number("slots"),
+        windows: number("windows"),
+        oldest: number("oldest"),
+    };
+    Layout::new(size, blocks).unwrap().with_agreed(agreed)
 }
 
 /// The page that a seed stands for.
-fn page(seed: u64) -> Vec<u8> {
-    (0..4096u64)
+fn page(seed: u64, size: PageSize) -> Vec<u8> {
+    (0..size.bytes() as u64)
         .map(|i| (seed + 7 * i + 13 * (i >> 8)).to_le_bytes()[0])
         .collect()
+}
+
+/// What a group holds whose frame's blocks are all stored as they are: RFC 8878.
+fn inflate(frame: &[u8]) -> Vec<u8> {
+    assert_eq!(frame[..5], [0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
+    let (mut raw, mut rest) = (vec![], &frame[9..]);
+    loop {
+        let head = u32::from_le_bytes([rest[0], rest[1], rest[2], 0]);
+        let (stored, behind) = rest[3..].split_at(usize::try_from(head >> 3).unwrap());
+        assert_eq!(head >> 1 & 3, 0, "a stored block");
+        raw.extend_from_slice(stored);
+        rest = behind;
+        if head & 1 == 1 {
+            assert!(rest.is_empty());
+            return raw;
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -50,19 +95,19 @@ fn unhex(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-fn body(pieces: &Value) -> Vec<u8> {
+fn body(pieces: &Value, size: PageSize) -> Vec<u8> {
     let pieces = pieces.as_array().unwrap().iter();
     pieces
         .flat_map(|piece| {
             piece
                 .as_u64()
-                .map_or_else(|| unhex(piece.as_str().unwrap()), page)
+                .map_or_else(|| unhex(piece.as_str().unwrap()), |seed| page(seed, size))
         })
         .collect()
 }
 
-/// A record as the vectors write it.
-fn describe(record: &Record<'_>) -> Value {
+/// A record as the vectors write it; `inside` are those of a group.
+fn describe(record: &Record<'_>, inside: &[Value], size: PageSize) -> Value {
     let at = |address: Address| json!([address.block, address.page]);
     match *record {
         Record::Zero { first, run } => json!({"record": "zero", "page": at(first), "run": run}),
@@ -70,7 +115,7 @@ fn describe(record: &Record<'_>) -> Value {
             page: address,
             content,
         } => {
-            assert_eq!(content, page(content[0].into()));
+            assert!(content == page(content[0].into(), size));
             json!({"record": "literal", "page": at(address), "seed": content[0]})
         }
         Record::SameAs { page, origin } => {
@@ -93,7 +138,7 @@ fn describe(record: &Record<'_>) -> Value {
         Record::Barrier => json!({"record": "barrier"}),
         Record::Group(group) => json!({
             "record": "group", "slot": group.slot, "window": group.window,
-            "raw_len": group.raw_len, "bytes": hex(group.bytes),
+            "raw_len": group.raw_len, "records": inside,
         }),
     }
 }
@@ -101,28 +146,37 @@ fn describe(record: &Record<'_>) -> Value {
 #[test]
 fn every_body_reads_as_the_vector_says_and_writes_to_the_same_bytes() {
     let vectors = vectors();
-    for vector in vectors["accepted"].as_array().unwrap() {
+    for vector in list(&vectors, "accepted") {
         let name = vector["name"].as_str().unwrap();
         let batch = vector["batch"].as_u64().unwrap();
-        let agreed = |index: usize| vector["contexts"][index].as_u64().unwrap();
-        let contexts = Contexts {
-            slots: agreed(0),
-            windows: agreed(1),
-        };
-        let layout = layout(&vectors).with_contexts(contexts);
-        let bytes = body(&vector["body"]);
+        let size = size(&vector["page_size"]);
+        let layout = layout(&vectors, vector, size);
+        let bytes = body(&vector["body"], size);
 
-        let parsed = Body::parse(&bytes).unwrap();
-        let records: Vec<_> = parsed.records(&layout, batch).map(Result::unwrap).collect();
-        let described: Vec<_> = records.iter().map(describe).collect();
-        assert_eq!(Value::Array(described), vector["records"], "{name}");
-
+        let parsed = Body::parse(&bytes, &layout).unwrap();
         let mut again = vec![];
         let mut writer = BodyWriter::new(&mut again, &layout, batch);
-        for record in &records {
-            writer.append(record).unwrap();
+        let mut described = vec![];
+        let mut reader = parsed.records(&layout, batch);
+        while let Some(record) = reader.next() {
+            let record = record.unwrap();
+            let mut inside = vec![];
+            if let Record::Group(group) = record {
+                let raw = inflate(group.bytes);
+                let mut raw_again = vec![];
+                let mut writer = writer.group(&mut raw_again);
+                for record in reader.group(&group, &raw).unwrap() {
+                    let record = record.unwrap();
+                    inside.push(describe(&record, &[], size));
+                    writer.append(&record).unwrap();
+                }
+                assert!(raw_again == raw, "{name}");
+            }
+            described.push(describe(&record, &inside, size));
+            writer.append(&record).unwrap();
         }
-        writer.finish(parsed.digest());
+        assert_eq!(Value::Array(described), vector["records"], "{name}");
+        writer.finish(parsed.digest()).unwrap();
         assert!(again == bytes, "{name}");
     }
 }
@@ -131,65 +185,85 @@ fn every_body_reads_as_the_vector_says_and_writes_to_the_same_bytes() {
 struct Memory<'v> {
     earlier: &'v Value,
     now: HashMap<Address, Vec<u8>>,
+    size: PageSize,
+    digest: PageDigest,
 }
 
 impl Memory<'_> {
-    fn content(&self, origin: sealift_pages::Origin) -> Vec<u8> {
+    fn content(&self, origin: Origin) -> Vec<u8> {
         let Address {
             block,
             page: number,
         } = origin.page;
         match origin.age {
             0 => self.now[&origin.page].clone(),
-            age => page(
-                self.earlier[format!("{age}/{block}/{number}")]
-                    .as_u64()
-                    .unwrap(),
-            ),
+            age => {
+                let seed = &self.earlier[format!("{age}/{block}/{number}")];
+                page(seed.as_u64().unwrap(), self.size)
+            }
         }
     }
-}
 
-fn patched(base: &[u8], patch: Patch<'_>) -> Vec<u8> {
-    let mut out = vec![0; base.len()];
-    patch.apply(base, &mut out).unwrap();
-    out
+    fn put(&mut self, record: &Record<'_>) {
+        let (address, content) = match *record {
+            Record::Zero { first, run } => {
+                self.digest.zero(first, run);
+                for more in 0..run {
+                    let page = first.page + more;
+                    let zeros = vec![0; self.size.bytes()];
+                    // As many as references may name; a quarter of a million would take their time.
+                    if more < 16 {
+                        self.now.insert(Address { page, ..first }, zeros);
+                    }
+                }
+                return;
+            }
+            Record::Literal { page, content } => (page, content.to_vec()),
+            Record::SameAs { page, origin } => (page, self.content(origin)),
+            Record::Delta {
+                page,
+                origin,
+                patch,
+            } => {
+                let mut out = vec![0; self.size.bytes()];
+                patch.apply(&self.content(origin), &mut out).unwrap();
+                (page, out)
+            }
+            Record::Opaque { .. } | Record::Barrier | Record::Group(_) => return,
+        };
+        let short = &content[1..];
+        assert!(self.digest.page(address, short).is_err());
+        self.digest.page(address, &content).unwrap();
+        self.now.insert(address, content);
+    }
 }
 
 #[test]
 fn every_digest_is_what_the_vector_says() {
     let vectors = vectors();
-    let layout = layout(&vectors).with_contexts(Contexts {
-        slots: 9,
-        windows: 999,
-    });
-    for vector in vectors["accepted"].as_array().unwrap() {
-        let bytes = body(&vector["body"]);
-        let parsed = Body::parse(&bytes).unwrap();
+    for vector in list(&vectors, "accepted") {
+        let size = size(&vector["page_size"]);
+        let layout = layout(&vectors, vector, size);
+        let bytes = body(&vector["body"], size);
+        let parsed = Body::parse(&bytes, &layout).unwrap();
         let mut memory = Memory {
             earlier: &vector["earlier"],
             now: HashMap::new(),
+            size,
+            digest: PageDigest::new(parsed.digest().algorithm, size),
         };
-        let mut digest = PageDigest::new(parsed.digest().algorithm);
-        for record in parsed.records(&layout, vector["batch"].as_u64().unwrap()) {
-            let (address, content) = match record.unwrap() {
-                Record::Zero { first, run } => {
-                    digest.zero(first, run);
-                    continue;
+        let mut reader = parsed.records(&layout, vector["batch"].as_u64().unwrap());
+        while let Some(record) = reader.next() {
+            let record = record.unwrap();
+            memory.put(&record);
+            if let Record::Group(group) = record {
+                let raw = inflate(group.bytes);
+                for record in reader.group(&group, &raw).unwrap() {
+                    memory.put(&record.unwrap());
                 }
-                Record::Literal { page, content } => (page, content.to_vec()),
-                Record::SameAs { page, origin } => (page, memory.content(origin)),
-                Record::Delta {
-                    page,
-                    origin,
-                    patch,
-                } => (page, patched(&memory.content(origin), patch)),
-                Record::Opaque { .. } | Record::Barrier | Record::Group(_) => continue,
-            };
-            digest.page(address, &content);
-            memory.now.insert(address, content);
+            }
         }
-        let digest = digest.finish();
+        let digest = memory.digest.finish();
         assert_eq!(&digest, parsed.digest(), "{}", vector["name"]);
         assert_eq!(hex(&digest.value), vector["digest"], "{}", vector["name"]);
     }
@@ -198,12 +272,12 @@ fn every_digest_is_what_the_vector_says() {
 #[test]
 fn every_refusal_has_the_vectors_reason_and_offset() {
     let vectors = vectors();
-    let layout = layout(&vectors);
+    let size = size(&vectors["refused_page_size"]);
     let batch = vectors["refused_batch"].as_u64().unwrap();
-    for vector in vectors["refused"].as_array().unwrap() {
-        let bytes = unhex(vector["body"].as_str().unwrap());
-        let mut records = Body::parse(&bytes).unwrap().records(&layout, batch);
-        let refused = records.find_map(Result::err).unwrap();
+    for vector in list(&vectors, "refused") {
+        let layout = layout(&vectors, vector, size);
+        let bytes = body(&vector["body"], size);
+        let refused = refused(&bytes, &layout, batch).unwrap_err();
         let reason = format!("{:?}", refused.refusal);
         let (reason, _) = reason.split_once(' ').unwrap_or((&reason, ""));
         assert_eq!(
@@ -214,4 +288,21 @@ fn every_refusal_has_the_vectors_reason_and_offset() {
             )
         );
     }
+}
+
+/// Reads a body and what its groups hold, as far as they are frames.
+fn refused(bytes: &[u8], layout: &Layout, batch: u64) -> Result<(), Refused> {
+    let mut reader = Body::parse(bytes, layout)?.records(layout, batch);
+    while let Some(record) = reader.next() {
+        match record? {
+            Record::Group(group) if group.bytes.starts_with(&[0x28]) => {
+                let raw = inflate(group.bytes);
+                reader
+                    .group(&group, &raw)?
+                    .try_for_each(|record| record.map(drop))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

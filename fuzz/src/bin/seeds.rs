@@ -104,11 +104,15 @@ fn records(folder: &Path) -> Result<(), Box<dyn Error>> {
     let vectors: serde_json::Value = serde_json::from_slice(&fs::read(vectors)?)?;
     for list in ["accepted", "refused"] {
         for (number, vector) in vectors[list].as_array().into_iter().flatten().enumerate() {
-            // Some refusals are of a group's bytes alone.
-            let Some(body) = vector["body"].as_str() else {
+            // Pieces that are pages, named by a number, would make long seeds: those bodies are left out.
+            let pieces = vector["body"].as_array().into_iter().flatten();
+            let Some(body) = pieces
+                .map(|piece| piece.as_str())
+                .collect::<Option<String>>()
+            else {
                 continue;
             };
-            let body = unhex(body)?;
+            let body = unhex(&body)?;
             write(folder, "records", &format!("{list}-{number}"), &body)?;
         }
     }
@@ -184,6 +188,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
         ("progress", Kind::Progress(wire::Progress::default())),
         ("ping", Kind::Ping(wire::Ping::default())),
         ("pong", Kind::Pong(wire::Pong::default())),
+        ("epoch", Kind::Epoch(wire::Epoch::default())),
         ("error", Kind::Error(wire::Error::default())),
     ];
     for (name, kind) in kinds {

@@ -7,7 +7,8 @@ use sealift_pages::{BLOCKS_MAX, PAGE_SIZE_MIN};
 
 use super::bounded::{Bytes, Text};
 use super::enumeration::enumeration;
-use super::invalid::{Invalid, Why, array, count, present};
+use super::handshake::Offer;
+use super::invalid::{Invalid, Why, array, count, number, present};
 use super::wire;
 
 /// A guest that is to move.
@@ -25,21 +26,52 @@ pub struct Admission {
     pub memory_needed: u64,
 }
 
-/// 1 to 1,024 RAM blocks with different names.
+impl Admission {
+    /// Its blocks are made of the pages that were offered.
+    ///
+    /// # Errors
+    /// When a block's length is no multiple of the guest's page size, or its backing has smaller pages than the guest.
+    pub fn check_within(&self, offer: &Offer) -> Result<(), Invalid> {
+        let page_size = offer.page_size.bytes() as u64;
+        for block in self.blocks.as_slice() {
+            let length = block.length();
+            if !length.is_multiple_of(page_size) {
+                return Err(Why::Alignment { found: length }.of("RamBlock.length"));
+            }
+            number(
+                "RamBlock.page_size",
+                block.page_size(),
+                page_size,
+                BACKING_PAGE_MAX,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The largest page that backs a guest: x86-64's and aarch64's 1 GiB.
+const BACKING_PAGE_MAX: u64 = 1 << 30;
+/// All of a guest's memory: 4 PiB, the most that x86-64 can address.
+const MEMORY_MAX: u64 = 1 << 52;
+
+/// 1 to 1,024 RAM blocks, 4 PiB at most, with different names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RamBlocks(Vec<RamBlock>);
 
 impl RamBlocks {
     /// # Errors
-    /// When there are none, too many, or two of one name.
+    /// When there are none, too many, two of one name, or more than 4 PiB of memory.
     pub fn new(blocks: Vec<RamBlock>) -> Result<Self, Invalid> {
         const FIELD: &str = "Admission.blocks";
         count(FIELD, blocks.len(), 1, BLOCKS_MAX)?;
         let mut names = BTreeSet::new();
+        let mut total = 0_u64;
         for (index, block) in blocks.iter().enumerate() {
             if !names.insert(block.name.as_slice()) {
                 return Err(Why::Repeated { index }.of(FIELD));
             }
+            let length = number("RamBlock.length", block.length, 1, MEMORY_MAX - total)?;
+            total += length;
         }
         Ok(Self(blocks))
     }
@@ -63,13 +95,15 @@ impl RamBlock {
     /// A block of `length` bytes, whose backing has pages of `page_size`.
     ///
     /// # Errors
-    /// When the length is 0 or no multiple of the smallest page, or the page size no power of two from there on.
+    /// When the length is 0, no multiple of the smallest page or above 4 PiB, or the page size no power of two from
+    /// there to 1 GiB.
     pub fn new(name: Bytes<1, 255>, length: u64, page_size: u64) -> Result<Self, Invalid> {
         let smallest = PAGE_SIZE_MIN as u64;
         if length == 0 || !length.is_multiple_of(smallest) {
             return Err(Why::Alignment { found: length }.of("RamBlock.length"));
         }
-        if page_size < smallest || !page_size.is_power_of_two() {
+        number("RamBlock.length", length, smallest, MEMORY_MAX)?;
+        if !(smallest..=BACKING_PAGE_MAX).contains(&page_size) || !page_size.is_power_of_two() {
             return Err(Why::Alignment { found: page_size }.of("RamBlock.page_size"));
         }
         Ok(Self {

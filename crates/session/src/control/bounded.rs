@@ -1,36 +1,41 @@
 //! Strings, bytes and lists that cannot be longer than the control channel allows.
 
-use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::invalid::{Invalid, Why, count};
 
-/// Text of 1 to `MAX` bytes.
+/// Text of 1 to `MAX` bytes, without control characters: it is shown to people and written to logs as it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Text<const MAX: usize>(String);
 
 impl<const MAX: usize> Text<MAX> {
     /// # Errors
-    /// When the text is empty or too long; `field` is named in the error.
+    /// When the text is empty or too long or has a control character; `field` is named in the error.
     pub fn new(field: &'static str, text: String) -> Result<Self, Invalid> {
-        match text.len() {
-            1.. if text.len() <= MAX => Ok(Self(text)),
-            found => Err(Why::Length {
+        let found = text.len();
+        if !(1..=MAX).contains(&found) {
+            return Err(Why::Length {
                 least: 1,
                 most: MAX,
                 found,
             }
-            .of(field)),
+            .of(field));
+        }
+        match text.find(char::is_control) {
+            Some(index) => Err(Why::ControlCharacter { index }.of(field)),
+            None => Ok(Self(text)),
         }
     }
 
-    /// As much of `text` as fits: for explanations, which are better cut than lost. `None` when there is nothing.
+    /// As much of `text` as fits, with spaces for control characters: for explanations, which are better cut than lost.
+    /// `None` when there is nothing.
     #[must_use]
     pub fn cut(text: &str) -> Option<Self> {
         let kept = &text[..text.floor_char_boundary(MAX)];
-        (!kept.is_empty()).then(|| Self(kept.to_owned()))
+        // A space is as short as the shortest of them: the text does not grow.
+        (!kept.is_empty()).then(|| Self(kept.replace(char::is_control, " ")))
     }
 
     /// The text.
@@ -95,12 +100,7 @@ impl<T: Copy + Into<u32> + TryFrom<u32>, const MIN: usize> Distinct<T, MIN> {
         count(field, numbers.len(), MIN, DISTINCT_MAX)?;
         for (index, &number) in numbers.iter().enumerate() {
             if number.into() == 0 {
-                return Err(Why::Number {
-                    least: 1,
-                    most: u32::MAX.into(),
-                    found: 0,
-                }
-                .of(field));
+                return Err(Self::number(0).of(field));
             }
             if numbers[..index]
                 .iter()
@@ -115,18 +115,18 @@ impl<T: Copy + Into<u32> + TryFrom<u32>, const MIN: usize> Distinct<T, MIN> {
     pub(super) fn from_wire(field: &'static str, numbers: &[u32]) -> Result<Self, Invalid> {
         // Before the list is taken over, so that a long one is not copied first.
         count(field, numbers.len(), MIN, DISTINCT_MAX)?;
-        let narrow = |&found: &u32| {
-            let most = u64::MAX >> (64 - 8 * size_of::<T>());
-            T::try_from(found).map_err(|_| {
-                Why::Number {
-                    least: 1,
-                    most,
-                    found: found.into(),
-                }
-                .of(field)
-            })
-        };
+        let narrow =
+            |&found: &u32| T::try_from(found).map_err(|_| Self::number(found.into()).of(field));
         Self::new(field, numbers.iter().map(narrow).collect::<Result<_, _>>()?)
+    }
+
+    const fn number(found: u64) -> Why {
+        let most = u64::MAX >> (64 - 8 * size_of::<T>());
+        Why::Number {
+            least: 1,
+            most,
+            found,
+        }
     }
 
     pub(super) fn to_wire(&self) -> Vec<u32> {

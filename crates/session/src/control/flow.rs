@@ -3,6 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::handshake::Choice;
 use super::invalid::{Invalid, Why, array, count, number};
 use super::wire;
 
@@ -145,14 +149,41 @@ impl From<Void> for wire::Void {
     }
 }
 
-/// What a lane proves itself with, once.
-#[derive(Clone, Copy, Eq, PartialEq)]
+/// What a lane proves itself with, once. Erased when dropped, compared in constant time.
+#[derive(Clone)]
 pub struct LaneToken {
-    /// The lane's number.
-    pub lane: u8,
-    /// The token: a secret.
-    pub token: [u8; 32],
+    lane: u8,
+    token: Zeroizing<[u8; 32]>,
 }
+
+impl LaneToken {
+    /// The token of a lane.
+    #[must_use]
+    pub const fn new(lane: u8, token: Zeroizing<[u8; 32]>) -> Self {
+        Self { lane, token }
+    }
+
+    /// The lane's number.
+    #[must_use]
+    pub const fn lane(&self) -> u8 {
+        self.lane
+    }
+
+    /// The token: a secret.
+    #[must_use]
+    pub fn token(&self) -> &[u8; 32] {
+        &self.token
+    }
+}
+
+impl PartialEq for LaneToken {
+    fn eq(&self, other: &Self) -> bool {
+        let same = self.lane.ct_eq(&other.lane) & self.token[..].ct_eq(&other.token[..]);
+        same.into()
+    }
+}
+
+impl Eq for LaneToken {}
 
 impl fmt::Debug for LaneToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,6 +212,18 @@ impl LaneTokens {
         Ok(Self(tokens))
     }
 
+    /// Each is for a lane that was agreed on.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check_within(&self, choice: &Choice) -> Result<(), Invalid> {
+        let most = u64::from(choice.lanes.lanes()) - 1;
+        for token in &self.0 {
+            number("LaneToken.lane", token.lane.into(), 0, most)?;
+        }
+        Ok(())
+    }
+
     /// The tokens.
     #[must_use]
     pub fn as_slice(&self) -> &[LaneToken] {
@@ -192,7 +235,8 @@ impl TryFrom<wire::LaneTokens> for LaneTokens {
     type Error = Invalid;
 
     fn try_from(wire: wire::LaneTokens) -> Result<Self, Invalid> {
-        let token = |token: wire::LaneToken| {
+        let token = |mut token: wire::LaneToken| {
+            let secret = Zeroizing::new(core::mem::take(&mut token.token));
             let most = u64::from(u8::MAX);
             let found = token.lane.into();
             Ok(LaneToken {
@@ -204,7 +248,7 @@ impl TryFrom<wire::LaneTokens> for LaneTokens {
                     }
                     .of("LaneToken.lane")
                 })?,
-                token: array("LaneToken.token", &token.token)?,
+                token: Zeroizing::new(array("LaneToken.token", &secret)?),
             })
         };
         Self::new(
@@ -218,12 +262,12 @@ impl TryFrom<wire::LaneTokens> for LaneTokens {
 
 impl From<LaneTokens> for wire::LaneTokens {
     fn from(tokens: LaneTokens) -> Self {
-        let token = |LaneToken { lane, token }| wire::LaneToken {
-            lane: u32::from(lane),
+        let token = |LaneToken { lane, token }: &LaneToken| wire::LaneToken {
+            lane: u32::from(*lane),
             token: token.to_vec(),
         };
         Self {
-            tokens: tokens.0.into_iter().map(token).collect(),
+            tokens: tokens.0.iter().map(token).collect(),
         }
     }
 }

@@ -11,10 +11,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use prost::Message as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::invalid::Invalid;
 use super::message::Message;
 use super::outline::{FIELDS_MAX, Outline};
+use super::redacted::Redacted;
 use super::wire;
 
 /// The longest envelope before the peer's hello has been accepted: a hello takes 400 bytes, an error 1,100, and this
@@ -23,28 +25,53 @@ pub const LEN_MAX_BEFORE_HELLO: usize = 4 << 10;
 /// The longest envelope afterwards. The largest admission, 1,024 RAM blocks with names of 255 bytes, takes 300 KiB.
 pub const LEN_MAX: usize = 512 << 10;
 
+/// Unknown envelopes that are passed over before the hello: a stranger shall not keep the channel busy without saying
+/// who it is. No version has a reason to send even one there.
+const SKIPPED_MAX: usize = 16;
+
 const PREFIX_LEN: usize = 4;
 
 /// Takes the channel's bytes in any chunks and yields messages.
 ///
 /// It holds one message at most, and of that only what has arrived: a length alone makes it allocate nothing.
-#[derive(Debug)]
 pub struct Decoder {
     prefix: [u8; PREFIX_LEN],
     prefix_filled: usize,
     /// What has come of the envelope so far.
     envelope: Vec<u8>,
     hello_accepted: bool,
+    /// Envelopes passed over before the hello was accepted.
+    skipped: usize,
     failed: bool,
 }
 
 /// A message and the bytes that it came in.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Received {
     /// The message.
     pub message: Message,
     /// Its envelope as sent; of a hello, a field of the transcript.
     pub envelope: Vec<u8>,
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("message", &self.message)
+            .field("envelope", &Redacted(&self.envelope))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("prefix_filled", &self.prefix_filled)
+            .field("envelope", &Redacted(&self.envelope))
+            .field("hello_accepted", &self.hello_accepted)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Decoder {
@@ -56,6 +83,7 @@ impl Decoder {
             prefix_filled: 0,
             envelope: Vec::new(),
             hello_accepted: false,
+            skipped: 0,
             failed: false,
         }
     }
@@ -87,6 +115,12 @@ impl Decoder {
                     return Err(FrameError::UnknownKind {
                         kind: outline.kind(),
                     });
+                }
+                if !self.hello_accepted {
+                    self.skipped += 1;
+                    if self.skipped > SKIPPED_MAX {
+                        return Err(FrameError::TooManySkipped);
+                    }
                 }
                 continue;
             }
@@ -150,21 +184,26 @@ fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
     taken
 }
 
-/// A message as it goes into the channel.
+/// A message as it goes into the channel. Erased when dropped, for it may hold a lane's token.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Frame(Vec<u8>);
+pub struct Frame(Zeroizing<Vec<u8>>);
 
 impl Frame {
     /// All bounds lie in the message's types: whatever can be made, fits.
     #[must_use]
     pub fn of(message: Message) -> Self {
-        let envelope = wire::Envelope::from(message);
+        let mut envelope = wire::Envelope::from(message);
         let len = envelope.encoded_len();
         debug_assert!(len <= LEN_MAX);
-        let mut bytes = Vec::with_capacity(PREFIX_LEN + len);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(PREFIX_LEN + len));
         // The low half of a be64 is the be32.
         bytes.extend_from_slice(&(len as u64).to_be_bytes()[PREFIX_LEN..]);
-        envelope.encode_raw(&mut bytes);
+        envelope.encode_raw(&mut *bytes);
+        if let Some(wire::envelope::Kind::LaneTokens(list)) = &mut envelope.kind {
+            list.tokens
+                .iter_mut()
+                .for_each(|token| token.token.zeroize());
+        }
         Self(bytes)
     }
 
@@ -207,6 +246,10 @@ pub enum FrameError {
     TwoKinds { first: u64, second: u64 },
     /// More fields than any message of this version has.
     TooManyFields { kind: u64 },
+    /// A kind with lists of numbers, longer than they need.
+    KindTooLong { kind: u64, found: usize },
+    /// Unknown kinds without end, and no hello.
+    TooManySkipped,
     /// A kind that is critical and not known.
     UnknownKind { kind: u64 },
     /// A kind that may not come before the hello has been accepted.
@@ -245,6 +288,16 @@ impl fmt::Display for FrameError {
                     "control message of kind {kind}: expected at most {FIELDS_MAX} fields, found more"
                 )
             }
+            Self::KindTooLong { kind, found } => {
+                write!(
+                    f,
+                    "control message of kind {kind}: expected at most {LEN_MAX_BEFORE_HELLO} bytes, found {found}"
+                )
+            }
+            Self::TooManySkipped => write!(
+                f,
+                "control message: expected the peer's hello, found more than {SKIPPED_MAX} of unknown kinds"
+            ),
             Self::UnknownKind { kind } => {
                 write!(
                     f,

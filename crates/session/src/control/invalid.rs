@@ -42,6 +42,8 @@ pub enum Why {
     Disorder { index: usize },
     /// A size is not a power of two within its bounds, or a length not a multiple of the smallest page.
     Alignment { found: u64 },
+    /// Text with a character that would steer the terminal or log it is shown in.
+    ControlCharacter { index: usize },
     /// It is not among what was offered.
     NotOffered { found: u64 },
 }
@@ -123,6 +125,12 @@ impl fmt::Display for Invalid {
                 write!(
                     f,
                     "expected a power of two, or a multiple of the page size, found {found}"
+                )
+            }
+            Why::ControlCharacter { index } => {
+                write!(
+                    f,
+                    "expected text without control characters, found one at byte {index}"
                 )
             }
             Why::NotOffered { found } => write!(f, "expected one of the offered, found {found}"),

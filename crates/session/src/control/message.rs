@@ -1,17 +1,21 @@
 //! The messages, one variant for each kind of envelope.
 
+use core::fmt;
+
 use super::admission::{Admission, Verdict};
 use super::bounded::Bytes;
+use super::epoch::Epoch;
 use super::failure::Failure;
 use super::flow::{BatchRanges, LaneTokens, Pong, Void};
 use super::handshake::{Choice, Hello, Offer, Shares};
 use super::invalid::{Invalid, array};
+use super::redacted::Redacted;
 use super::stage::StageChange;
 use super::wire;
 use super::wire::envelope::Kind;
 
 /// A message that was checked, or is about to be sent.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum Message {
     /// The first one.
     Hello(Hello),
@@ -43,8 +47,35 @@ pub enum Message {
     Ping(wire::Ping),
     /// The answer.
     Pong(Pong),
+    /// The keys that a lane goes over to.
+    Epoch(Epoch),
     /// The end.
     Failure(Failure),
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, content): (_, &dyn fmt::Debug) = match self {
+            Self::Hello(hello) => ("Hello", hello),
+            Self::Offer(offer) => ("Offer", offer),
+            Self::Choice(choice) => ("Choice", choice),
+            Self::Admission(admission) => ("Admission", admission),
+            Self::Verdict(verdict) => ("Verdict", verdict),
+            Self::Shares(shares) => ("Shares", shares),
+            Self::Confirmation(value) => ("Confirmation", &Redacted(value)),
+            Self::LaneTokens(tokens) => ("LaneTokens", tokens),
+            Self::Acknowledgement(ranges) => ("Acknowledgement", ranges),
+            Self::Void(void) => ("Void", void),
+            Self::StageChange(change) => ("StageChange", change),
+            Self::ReturnPath(data) => ("ReturnPath", data),
+            Self::Progress(progress) => ("Progress", progress),
+            Self::Ping(ping) => ("Ping", ping),
+            Self::Pong(pong) => ("Pong", pong),
+            Self::Epoch(epoch) => ("Epoch", epoch),
+            Self::Failure(failure) => ("Failure", failure),
+        };
+        f.debug_tuple(name).field(content).finish()
+    }
 }
 
 impl Message {
@@ -76,6 +107,7 @@ impl TryFrom<Kind> for Message {
             Kind::Progress(wire) => Self::Progress(wire),
             Kind::Ping(wire) => Self::Ping(wire),
             Kind::Pong(wire) => Self::Pong(wire.try_into()?),
+            Kind::Epoch(wire) => Self::Epoch(wire.try_into()?),
             Kind::Error(wire) => Self::Failure(wire.try_into()?),
         })
     }
@@ -104,6 +136,7 @@ impl From<Message> for wire::Envelope {
             Message::Progress(progress) => Kind::Progress(progress),
             Message::Ping(ping) => Kind::Ping(ping),
             Message::Pong(pong) => Kind::Pong(pong.into()),
+            Message::Epoch(epoch) => Kind::Epoch(epoch.into()),
             Message::Failure(failure) => Kind::Error(failure.into()),
         };
         Self {

@@ -20,6 +20,7 @@
 mod admission;
 mod bounded;
 mod enumeration;
+mod epoch;
 mod failure;
 mod flow;
 mod frame;
@@ -27,10 +28,12 @@ mod handshake;
 mod invalid;
 mod message;
 mod outline;
+mod redacted;
 mod stage;
 
 pub use admission::{Admission, RamBlock, RamBlocks, RefusalKind, Refused, Verdict};
 pub use bounded::{Bytes, Distinct, Text};
+pub use epoch::{Direction, Epoch};
 pub use failure::{ErrorKind, Failure, Fault};
 pub use flow::{BatchRange, BatchRanges, LaneToken, LaneTokens, Pong, Void};
 pub use frame::{Decoder, Frame, FrameError, LEN_MAX, LEN_MAX_BEFORE_HELLO, Received};

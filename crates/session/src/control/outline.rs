@@ -10,7 +10,7 @@
 
 use core::ops::RangeInclusive;
 
-use super::frame::FrameError;
+use super::frame::{FrameError, LEN_MAX_BEFORE_HELLO};
 
 /// Fields that a kind may have: twice what the longest list, 1,024 entries, needs.
 pub const FIELDS_MAX: usize = 2048;
@@ -18,8 +18,9 @@ pub const FIELDS_MAX: usize = 2048;
 /// Numbers of kinds; those below stand beside the kind.
 const FIRST_KIND: u64 = 16;
 /// The kinds of this version: the members of `Envelope`'s oneof, which has no holes.
-const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=31;
+const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=32;
 const HELLO: u64 = 16;
+const CHOICE: u64 = 18;
 const ERROR: u64 = 31;
 const CRITICAL: u64 = 1;
 /// What protobuf allows as the number of a field.
@@ -43,7 +44,7 @@ impl Outline {
                 (CRITICAL, ..) => return Err(FrameError::Malformed),
                 (FIRST_KIND.., value, None) => {
                     if KNOWN_KINDS.contains(&number) {
-                        count_fields(number, value)?;
+                        check_kind(number, value)?;
                     }
                     kind = Some(number);
                 }
@@ -81,14 +82,53 @@ impl Outline {
     }
 }
 
-fn count_fields(kind: u64, value: Value<'_>) -> Result<(), FrameError> {
+fn check_kind(kind: u64, value: Value<'_>) -> Result<(), FrameError> {
     let Value::Bytes(message) = value else {
         return Err(FrameError::Malformed);
     };
+    // Their lists of numbers grow to eight bytes in memory for each one on the wire.
+    if matches!(kind, HELLO..=CHOICE) && message.len() > LEN_MAX_BEFORE_HELLO {
+        let found = message.len();
+        return Err(FrameError::KindTooLong { kind, found });
+    }
+    check_nested(message, shape(kind))?;
     for (index, field) in Fields::of(message).enumerate() {
         field?;
         if index >= FIELDS_MAX {
             return Err(FrameError::TooManyFields { kind });
+        }
+    }
+    Ok(())
+}
+
+/// Which fields of a message are messages of this version, and which fields of theirs.
+struct Shape(&'static [(RangeInclusive<u64>, Shape)]);
+
+/// The shape of a kind, by its number in `Envelope`.
+const fn shape(kind: u64) -> Shape {
+    match kind {
+        // Offer.mirror, Choice.mirror, Admission.blocks
+        17 => Shape(&[(6..=6, Shape(&[]))]),
+        18 => Shape(&[(5..=5, Shape(&[]))]),
+        19 => Shape(&[(4..=4, Shape(&[]))]),
+        // Verdict's two, and the lists of LaneTokens, Acknowledgement and Void
+        20 => Shape(&[(1..=2, Shape(&[]))]),
+        23..=25 => Shape(&[(1..=1, Shape(&[]))]),
+        // StageChange's ten, of which Abort has an Error
+        26 => Shape(&[(9..=9, Shape(&[(1..=1, Shape(&[]))])), (1..=10, Shape(&[]))]),
+        _ => Shape(&[]),
+    }
+}
+
+/// prost would skip a group of old anywhere; [`Fields`] takes none. As deep as the schema goes, four levels.
+fn check_nested(message: &[u8], Shape(messages): Shape) -> Result<(), FrameError> {
+    for field in Fields::of(message) {
+        let Field { number, value } = field?;
+        let inner = messages
+            .iter()
+            .find(|(numbers, _)| numbers.contains(&number));
+        if let (Value::Bytes(message), Some((_, Shape(inner)))) = (value, inner) {
+            check_nested(message, Shape(inner))?;
         }
     }
     Ok(())
@@ -225,9 +265,11 @@ mod tests {
             &[
                 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
             ],
-            &[0x0a, 0],             // critical that is no number
-            &[0x80, 0x01, 5],       // a known kind that is a number
-            &[0x82, 0x01, 1, 0x0b], // a group within a kind
+            &[0x0a, 0],                                     // critical that is no number
+            &[0x80, 0x01, 5],                               // a known kind that is a number
+            &[0x82, 0x01, 1, 0x0b],                         // a group within a kind
+            &[0x9a, 0x01, 4, 0x22, 2, 0x7b, 0x7c],          // within a RAM block
+            &[0xd2, 0x01, 6, 0x4a, 4, 0x0a, 2, 0x7b, 0x7c], // within an abort's error
         ] {
             assert_eq!(Outline::of(bytes), Err(FrameError::Malformed), "{bytes:x?}");
         }

@@ -7,7 +7,7 @@ use super::wire;
 use super::wire::stage_change::Change;
 
 /// A step that one end has taken.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum StageChange {
     /// Source: pages begin.
     PreCopy,

@@ -1,9 +1,13 @@
 //! The bounds of each field from the keys on.
 
+use prost::Message as _;
 use sealift_session::control::wire::{self, envelope::Kind};
-use sealift_session::control::{BatchRange, BatchRanges, LaneToken, Why};
+use sealift_session::control::{
+    BatchRange, BatchRanges, Bytes, Choice, Epoch, Frame, Invalid, LaneToken, LaneTokens, Message,
+    Shares, StageChange, Why,
+};
 
-use super::invalid;
+use super::{accepted, invalid};
 
 #[test]
 fn ranges() {
@@ -207,6 +211,64 @@ fn the_rest() {
 }
 
 #[test]
+fn epochs() {
+    let good = wire::Epoch {
+        lane: 4,
+        direction: 1,
+        epoch: 7,
+        sealed_before: 1 << 31,
+    };
+    let most = |most, found| Why::Number {
+        least: 0,
+        most,
+        found,
+    };
+    let lane = wire::Epoch { lane: 256, ..good };
+    invalid(Kind::Epoch(lane), "Epoch.lane", most(255, 256));
+    for found in [0, 3] {
+        let way = wire::Epoch {
+            direction: found,
+            ..good
+        };
+        invalid(
+            Kind::Epoch(way),
+            "Epoch.direction",
+            Why::Enumerator { found },
+        );
+    }
+    let sealed = "Epoch.sealed_before";
+    let many = wire::Epoch {
+        sealed_before: (1 << 31) + 1,
+        ..good
+    };
+    invalid(Kind::Epoch(many), sealed, most(1 << 31, (1 << 31) + 1));
+    let first = wire::Epoch { epoch: 0, ..good };
+    invalid(Kind::Epoch(first), sealed, most(0, 1 << 31));
+    let back = wire::Epoch {
+        direction: 2,
+        sealed_before: 1,
+        ..good
+    };
+    invalid(Kind::Epoch(back), sealed, most(0, 1));
+
+    let choice = |lanes| wire::Choice {
+        suite: 1,
+        digest: 1,
+        codecs: vec![],
+        lanes,
+        mirror: Some(wire::MirrorBudget::default()),
+    };
+    let check = |lanes| {
+        let choice = Choice::try_from(choice(lanes)).unwrap();
+        Epoch::try_from(good).unwrap().check_within(&choice)
+    };
+    assert_eq!(check(5), Ok(()));
+    let field = "Epoch.lane";
+    let why = most(3, 4);
+    assert_eq!(check(4), Err(Invalid { field, why }));
+}
+
+#[test]
 fn stages() {
     use wire::stage_change::Change;
     let stage = |change| Kind::StageChange(wire::StageChange { change });
@@ -236,9 +298,72 @@ fn stages() {
 
 #[test]
 fn secrets_stay_out_of_logs() {
-    let token = LaneToken {
-        lane: 3,
-        token: [0xab; 32],
-    };
+    let secret = [0xe9; 32];
+    let token = LaneToken::new(3, secret.into());
     assert_eq!(format!("{token:?}"), "LaneToken { lane: 3, .. }");
+    assert_eq!(token, token.clone());
+    assert_ne!(token, LaneToken::new(3, [0xe8; 32].into()));
+    assert_ne!(token, LaneToken::new(4, secret.into()));
+
+    let drained = StageChange::Drained {
+        batches: 1,
+        version_map: secret,
+    };
+    let prepared = StageChange::Prepared {
+        batches: 1,
+        version_map: secret,
+    };
+    let messages = [
+        Message::LaneTokens(LaneTokens::new(vec![token]).unwrap()),
+        Message::ReturnPath(Bytes::new("", secret.to_vec()).unwrap()),
+        Message::Confirmation(secret),
+        Message::StageChange(drained),
+        Message::StageChange(prepared),
+        Message::Shares(Shares {
+            ecdh: Bytes::new("", secret.to_vec()).unwrap(),
+            mlkem: Bytes::new("", secret.to_vec()).unwrap(),
+        }),
+    ];
+    for message in messages {
+        let frame = Frame::of(message.clone());
+        let wire = wire::Envelope::decode(frame.envelope()).unwrap();
+        let mut decoder = accepted();
+        let (most, last) = frame.as_bytes().split_at(frame.as_bytes().len() - 1);
+        assert_eq!(decoder.next(&mut &most[..]), Ok(None));
+        let half = format!("{decoder:?}");
+        let received = decoder.next(&mut &last[..]).unwrap().unwrap();
+        for printed in [
+            format!("{message:?}"),
+            format!("{frame:?}"),
+            format!("{wire:?}"),
+            half,
+            format!("{received:?}"),
+        ] {
+            for told in ["233", "e9", "E9"] {
+                assert!(!printed.contains(told), "{printed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_is_for_a_lane_that_was_agreed_on() {
+    let choice = wire::Choice {
+        suite: 1,
+        digest: 1,
+        codecs: vec![],
+        lanes: 4,
+        mirror: Some(wire::MirrorBudget::default()),
+    };
+    let choice = Choice::try_from(choice).unwrap();
+    let tokens = |lane| LaneTokens::new(vec![LaneToken::new(lane, [1; 32].into())]).unwrap();
+    assert_eq!(tokens(3).check_within(&choice), Ok(()));
+    let why = Why::Number {
+        least: 0,
+        most: 3,
+        found: 4,
+    };
+    let field = "LaneToken.lane";
+    let refused = Err(Invalid { field, why });
+    assert_eq!(tokens(4).check_within(&choice), refused);
 }

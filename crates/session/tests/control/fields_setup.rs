@@ -1,7 +1,9 @@
 //! The bounds of each field up to the admission.
 
 use sealift_session::control::wire::{self, envelope::Kind};
-use sealift_session::control::{Choice, Distinct, Frame, Hello, Invalid, Message, Why};
+use sealift_session::control::{
+    Admission, Choice, Distinct, Frame, Hello, Invalid, Message, MirrorBudget, Offer, Text, Why,
+};
 
 use super::{accepted, hello, invalid, offer};
 
@@ -305,6 +307,30 @@ fn admissions() {
         aligned(2048),
     );
     invalid(
+        with(|guest| guest.blocks[0].page_size = 2 << 30),
+        "RamBlock.page_size",
+        aligned(2 << 30),
+    );
+    let memory = |found, most| Why::Number {
+        least: 1,
+        most,
+        found,
+    };
+    invalid(
+        with(|guest| guest.blocks[0].length = (1 << 52) + 4096),
+        "RamBlock.length",
+        Why::Number {
+            least: 4096,
+            most: 1 << 52,
+            found: (1 << 52) + 4096,
+        },
+    );
+    let much = with(|guest| {
+        guest.blocks.push(block("more"));
+        guest.blocks[0].length = (1 << 52) - 4096;
+    });
+    invalid(much, "RamBlock.length", memory(8192, 4096));
+    invalid(
         Kind::Verdict(wire::Verdict::default()),
         "Verdict.verdict",
         Why::Missing,
@@ -319,8 +345,8 @@ fn the_largest_admission_fits() {
     largest.memory_needed = u64::MAX;
     largest.blocks = (0..1024)
         .map(|n| wire::RamBlock {
-            length: 1 << 63,
-            page_size: 1 << 63,
+            length: 1 << 42,
+            page_size: 1 << 30,
             ..block(&format!("{n:0>255}"))
         })
         .collect();
@@ -329,4 +355,111 @@ fn the_largest_admission_fits() {
     assert!(frame.as_bytes().len() < 300 << 10, "{frame:?}");
     let received = accepted().next(&mut frame.as_bytes()).unwrap().unwrap();
     assert_eq!(received.message, message);
+}
+
+#[test]
+fn an_admission_has_the_offers_pages() {
+    let offer: Offer = wire::Offer {
+        page_size: 16384,
+        ..offer()
+    }
+    .try_into()
+    .unwrap();
+    let check = |length, page_size| {
+        let mut guest = admission();
+        guest.blocks.push(wire::RamBlock {
+            length,
+            page_size,
+            ..block("vga.vram")
+        });
+        guest.blocks[0].length = 16384;
+        guest.blocks[0].page_size = 16384;
+        Admission::try_from(guest).unwrap().check_within(&offer)
+    };
+    let refused = |field, why| Err(Invalid { field, why });
+    assert_eq!(check(32768, 1 << 30), Ok(()));
+    let aligned = Why::Alignment { found: 20480 };
+    assert_eq!(check(20480, 16384), refused("RamBlock.length", aligned));
+    let small = Why::Number {
+        least: 16384,
+        most: 1 << 30,
+        found: 8192,
+    };
+    assert_eq!(check(32768, 8192), refused("RamBlock.page_size", small));
+}
+
+#[test]
+fn text_has_no_control_characters() {
+    for (name, index) in [("\0", 0), ("web\n1", 3), ("a\u{1b}[2J", 1), ("\u{9b}", 0)] {
+        let guest = wire::Admission {
+            name: name.into(),
+            ..admission()
+        };
+        invalid(
+            Kind::Admission(guest),
+            "Admission.name",
+            Why::ControlCharacter { index },
+        );
+    }
+    let cut = Text::<8>::cut("two\nlines\u{9b}").unwrap();
+    assert_eq!(cut.as_str(), "two line");
+}
+
+#[test]
+fn a_budget_is_bounded_in_each_part() {
+    let most = 1 << 40;
+    let budget = |parts: [u64; 3]| MirrorBudget::new(parts[0], parts[1], parts[2]);
+    assert!(budget([most; 3]).is_ok());
+    let fields = [
+        "MirrorBudget.slots",
+        "MirrorBudget.bases",
+        "MirrorBudget.windows",
+    ];
+    for (part, field) in fields.into_iter().enumerate() {
+        let mut parts = [0; 3];
+        parts[part] = most + 1;
+        let why = Why::Number {
+            least: 0,
+            most,
+            found: most + 1,
+        };
+        assert_eq!(budget(parts), Err(Invalid { field, why }));
+
+        let offer: Offer = offer().try_into().unwrap();
+        let mut mirror = [0; 3];
+        mirror[part] = 1;
+        let [slots, bases, windows] = mirror;
+        let choice = wire::Choice {
+            suite: 0x0101,
+            digest: 1,
+            codecs: vec![],
+            lanes: 1,
+            mirror: Some(wire::MirrorBudget {
+                slots,
+                bases,
+                windows,
+            }),
+        };
+        let why = Why::Number {
+            least: 0,
+            most: 0,
+            found: 1,
+        };
+        let choice = Choice::try_from(choice).unwrap();
+        assert_eq!(choice.check_within(&offer), Err(Invalid { field, why }));
+    }
+}
+
+#[test]
+fn a_zero_is_refused_by_the_bounds_of_its_list() {
+    let offer = wire::Offer {
+        codecs: vec![0],
+        ..offer()
+    };
+    let zero = Why::Number {
+        least: 1,
+        most: 255,
+        found: 0,
+    };
+    invalid(Kind::Offer(offer), "Offer.codecs", zero);
 }

@@ -4,16 +4,16 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use sealift_pages::PageSize;
 use sealift_session::control::{
-    Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Distinct, ErrorKind, Failure,
-    Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message, MirrorBudget, Offer, Pong,
-    RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState, SessionId, Shares, StageChange,
-    Text, Verdict, Void, wire,
+    Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Direction, Distinct, Epoch,
+    ErrorKind, Failure, Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message,
+    MirrorBudget, Offer, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState,
+    SessionId, Shares, StageChange, Text, Verdict, Void, wire,
 };
 
 use super::accepted;
 
 fn text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
-    ".{1,60}".prop_map(|text| Text::new("", text).unwrap())
+    "\\PC{1,60}".prop_map(|text| Text::new("", text).unwrap())
 }
 
 fn bytes<const MIN: usize, const MAX: usize>() -> impl Strategy<Value = Bytes<MIN, MAX>> {
@@ -100,7 +100,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 fn admission() -> impl Strategy<Value = Admission> {
-    let block = (1u64..1 << 51, 12u32..40);
+    let block = (1u64..1 << 35, 12u32..=30);
     let blocks =
         prop::collection::btree_map(vec(any::<u8>(), 1..40), block, 1..20).prop_map(|blocks| {
             let block = |(name, (pages, shift)): (Vec<u8>, (u64, u32))| {
@@ -148,7 +148,7 @@ fn void() -> impl Strategy<Value = Void> {
 
 fn tokens() -> impl Strategy<Value = LaneTokens> {
     prop::collection::btree_map(any::<u8>(), any::<[u8; 32]>(), 1..20).prop_map(|tokens| {
-        let token = |(lane, token)| LaneToken { lane, token };
+        let token = |(lane, token): (u8, [u8; 32])| LaneToken::new(lane, token.into());
         LaneTokens::new(tokens.into_iter().map(token).collect()).unwrap()
     })
 }
@@ -188,6 +188,15 @@ fn stage_change() -> impl Strategy<Value = StageChange> {
     ]
 }
 
+fn epoch() -> impl Strategy<Value = Epoch> {
+    let direction = prop::sample::select(Direction::ALL);
+    let numbers = (any::<u8>(), any::<u32>(), 0u32..=1 << 31);
+    (direction, numbers).prop_map(|(direction, (lane, epoch, sealed))| {
+        let told = direction == Direction::SourceToReceiver && epoch > 0;
+        Epoch::new(lane, direction, epoch, if told { sealed } else { 0 }).unwrap()
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let shares = (bytes(), bytes()).prop_map(|(ecdh, mlkem)| Shares { ecdh, mlkem });
     let progress =
@@ -211,6 +220,7 @@ fn message() -> impl Strategy<Value = Message> {
         progress.prop_map(Message::Progress),
         ping.prop_map(Message::Ping),
         pong.prop_map(Message::Pong),
+        epoch().prop_map(Message::Epoch),
         failure().prop_map(Message::Failure),
     ]
 }
