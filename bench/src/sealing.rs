@@ -1,9 +1,7 @@
 //! Sealing and opening batches.
 
-use sealift_seal::{
-    Context, Error, Exporter, Header, Initiator, Keyed, Ledger, Receiver, Role, Sealer, Seed,
-    SessionId, Source, Suite, respond,
-};
+use sealift_lab::both_ends::BothEnds;
+use sealift_seal::{Error, Header, Ledger, Sealer};
 
 use crate::raw::name;
 use crate::{Case, Target, guest};
@@ -11,11 +9,14 @@ use crate::{Case, Target, guest};
 /// Bytes that each run goes over, as the raw cases do.
 const FOOTPRINT: usize = 16 << 20;
 
+/// X25519 with ML-KEM-768; it does not matter to what is measured.
+const SUITE: u16 = 0x0101;
+
 /// All cases of sealing and opening.
 ///
 /// # Errors
 /// Those of the key exchange, which do not occur.
-pub fn cases() -> Result<Vec<Case>, Error> {
+pub fn cases() -> Result<Vec<Case>, sealift_lab::Error> {
     Ok(vec![
         seal("seal, 256 KiB", 256 << 10, name::RING_SEAL_256K, 0.90)?,
         open("open, 256 KiB", 256 << 10, name::RING_OPEN_256K, 0.90)?,
@@ -35,8 +36,13 @@ fn batches(len: usize) -> Vec<Vec<u8>> {
     memory.chunks_exact(len).map(batch).collect()
 }
 
-fn seal(name: &'static str, len: usize, against: &'static str, target: f64) -> Result<Case, Error> {
-    let (mut source, _) = keys()?;
+fn seal(
+    name: &'static str,
+    len: usize,
+    against: &'static str,
+    target: f64,
+) -> Result<Case, sealift_lab::Error> {
+    let mut source = keys()?.source;
     let mut batches = batches(len);
     Ok(Case {
         name,
@@ -59,8 +65,17 @@ fn seal(name: &'static str, len: usize, against: &'static str, target: f64) -> R
     })
 }
 
-fn open(name: &'static str, len: usize, against: &'static str, target: f64) -> Result<Case, Error> {
-    let (mut source, mut receiver) = keys()?;
+fn open(
+    name: &'static str,
+    len: usize,
+    against: &'static str,
+    target: f64,
+) -> Result<Case, sealift_lab::Error> {
+    let BothEnds {
+        mut source,
+        mut receiver,
+        ..
+    } = keys()?;
     let mut plain = batches(len);
     Ok(Case {
         name,
@@ -96,46 +111,10 @@ fn open(name: &'static str, len: usize, against: &'static str, target: f64) -> R
     })
 }
 
-/// Both ends of a session.
-fn keys() -> Result<(Keyed<Source>, Keyed<Receiver>), Error> {
-    let fill = |byte: u8| {
-        move |bytes: &mut [u8; 32]| {
-            bytes.fill(byte);
-            Ok::<_, Error>(())
-        }
-    };
-    let seed = |byte: u8| {
-        Seed::fill(move |bytes| {
-            bytes.fill(byte);
-            Ok::<_, Error>(())
-        })
-    };
-    let context = Context {
-        source_hello: b"hello",
-        receiver_hello: b"hello",
-        offer: b"offer",
-        choice: b"choice",
-        admission: b"admission",
-        verdict: b"verdict",
-        source_certificate: b"certificate",
-        receiver_certificate: b"certificate",
-        tls_client: Role::Source,
-        peer_name: b"host-b",
-        guest_uuid: [0; 16],
-        guest_name: b"guest",
-        ram_blocks: &[],
-        offered: &[0x0101],
-    };
-    let suite = Suite::choose(context.offered, &Suite::ALL)?;
-    let initiator = Initiator::new(suite, seed(1)?)?;
-    let receiver = respond(suite, seed(2)?, initiator.share())?;
-    let source = initiator.exchange(receiver.share())?;
-    let session = SessionId([1; 16]);
-    let source = source.derive(Exporter::fill(fill(3))?, session, &context)?;
-    let receiver = receiver.derive(Exporter::fill(fill(3))?, session, &context)?;
-    let (from_source, from_receiver) = (source.confirmation()?, receiver.confirmation()?);
-    Ok((
-        source.confirm(from_receiver.as_bytes())?,
-        receiver.confirm(from_source.as_bytes())?,
-    ))
+/// Both ends of a session with fixed secrets.
+fn keys() -> Result<BothEnds, sealift_lab::Error> {
+    BothEnds::agree(SUITE, &[], |bytes| {
+        bytes.fill(3);
+        Ok(())
+    })
 }

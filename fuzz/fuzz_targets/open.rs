@@ -11,9 +11,12 @@ fuzz_target!(|input: &[u8]| {
     let Some((&[before, body, stroke], rest)) = input.split_first_chunk::<3>() else {
         return;
     };
-    let (mut source, mut receiver) = keys().expect("fixed keys agree");
-    let mut sealer = source.sealer(7).expect("a first epoch");
-    let mut opener = receiver.opener(7, sealer.epoch()).expect("the same epoch");
+    let mut ends = keys();
+    let mut sealer = ends.source.sealer(7).expect("a first epoch");
+    let mut opener = ends
+        .receiver
+        .opener(7, sealer.epoch())
+        .expect("the same epoch");
     let mut ledger = Ledger::new();
     for batch in 0..u64::from(before % 4) {
         let sealed = seal(&mut sealer, batch, usize::from(body));

@@ -1,9 +1,7 @@
 //! What the targets share.
 
-use sealift_seal::{
-    Context, Error, Exporter, Initiator, Keyed, Receiver, Role, Seed, SessionId, Source, Suite,
-    respond,
-};
+use sealift_lab::both_ends::BothEnds;
+use sealift_seal::{Error, Seed};
 
 /// Feeds a channel to `pull` twice, whole and in pieces cut by its own bytes, and returns what both emitted.
 ///
@@ -40,51 +38,19 @@ pub fn whole_and_in_pieces<C>(
 }
 
 /// Both ends of a session with fixed secrets.
-pub fn keys() -> Result<(Keyed<Source>, Keyed<Receiver>), Error> {
-    let context = Context {
-        source_hello: b"source",
-        receiver_hello: b"receiver",
-        offer: b"offer",
-        choice: b"choice",
-        admission: b"admission",
-        verdict: b"verdict",
-        source_certificate: b"certificate",
-        receiver_certificate: b"certificate",
-        tls_client: Role::Source,
-        peer_name: b"host-b",
-        guest_uuid: [0; 16],
-        guest_name: b"guest",
-        ram_blocks: &[],
-        offered: &[0x0001],
+pub fn keys() -> BothEnds {
+    const X25519: u16 = 0x0001;
+    let fixed = |bytes: &mut [u8]| {
+        bytes.fill(3);
+        Ok(())
     };
-    let initiator = Initiator::new(Suite::choose(context.offered, &Suite::ALL)?, seed(1)?)?;
-    let receiver = respond(
-        Suite::choose(context.offered, &Suite::ALL)?,
-        seed(2)?,
-        initiator.share(),
-    )?;
-    let source = initiator.exchange(receiver.share())?;
-    let session = SessionId([1; 16]);
-    let source = source.derive(exporter()?, session, &context)?;
-    let receiver = receiver.derive(exporter()?, session, &context)?;
-    let (from_source, from_receiver) = (source.confirmation()?, receiver.confirmation()?);
-    Ok((
-        source.confirm(from_receiver.as_bytes())?,
-        receiver.confirm(from_source.as_bytes())?,
-    ))
+    BothEnds::agree(X25519, &[], fixed).expect("fixed keys agree")
 }
 
 /// A seed of one byte's value.
 pub fn seed(byte: u8) -> Result<Seed, Error> {
     Seed::fill(|bytes| {
         bytes.fill(byte);
-        Ok(())
-    })
-}
-
-fn exporter() -> Result<Exporter, Error> {
-    Exporter::fill(|bytes| {
-        bytes.fill(3);
         Ok(())
     })
 }

@@ -11,10 +11,11 @@
 //! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
 //! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
 //! - [`reload`] takes a stream from one QEMU and gives one to another;
-//! - [`sealed`] takes a captured stream through the inner crates: apart, sealed, opened, together;
+//! - [`both_ends`] agrees on keys; [`sealed`] takes a captured stream through the inner crates: apart, sealed, opened, together;
 //! - [`cases`] lists the ways of migrating that are kept as fixtures, [`capture`] makes them, [`fixtures`] loads them.
 
 pub mod backport;
+pub mod both_ends;
 pub mod capture;
 pub mod cases;
 mod error;

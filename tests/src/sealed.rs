@@ -13,16 +13,17 @@ use std::fs::File;
 use std::io::Read as _;
 
 use sealift_pages::{Address, Algorithm, Body, BodyWriter, Layout, PageDigest, PageSize, Record};
-use sealift_seal::{
-    Context as Agreed, Exporter, Header, Initiator, Keyed, Ledger, RamBlock, Receiver, Role,
-    Sealer, Seed, SessionId, Source, Suite, respond,
-};
+use sealift_seal::{Header, Keyed, Ledger, RamBlock, Receiver, Sealer, Suite};
 use sealift_stream::main_channel::{Content, Emitter, Item, Page, Parser};
 
+use crate::both_ends::BothEnds;
 use crate::{Context, Error};
 
 /// Bytes of records after which a batch is sealed.
 const BATCH: usize = 256 << 10;
+
+/// X25519 with ML-KEM-768.
+const SUITE: u16 = 0x0101;
 
 /// The only lane.
 const LANE: u8 = 0;
@@ -48,7 +49,11 @@ pub struct Sealed {
 pub fn seal(stream: &[u8]) -> Result<Sealed, Error> {
     let (pieces, parser) = take_apart(stream)?;
     let layout = layout(&parser)?;
-    let (suite, mut source, receiver) = keys(&parser)?;
+    let BothEnds {
+        suite,
+        mut source,
+        receiver,
+    } = agree(&parser)?;
     let mut sealer = source.sealer(LANE).context("the first epoch")?;
     let mut batches = Vec::new();
     let mut waiting = &pieces[..];
@@ -269,8 +274,7 @@ impl Together {
     }
 }
 
-/// Both ends of a session, as they would be after an exchange over the control channel.
-fn keys(parser: &Parser) -> Result<(Suite, Keyed<Source>, Keyed<Receiver>), Error> {
+fn agree(parser: &Parser) -> Result<BothEnds, Error> {
     let page_size = page_size(parser)?.bytes() as u64;
     let blocks: Vec<RamBlock<'_>> = parser
         .blocks()
@@ -281,57 +285,7 @@ fn keys(parser: &Parser) -> Result<(Suite, Keyed<Source>, Keyed<Receiver>), Erro
             page_size,
         })
         .collect();
-    let agreed = Agreed {
-        source_hello: b"source",
-        receiver_hello: b"receiver",
-        offer: b"offer",
-        choice: b"choice",
-        admission: b"admission",
-        verdict: b"verdict",
-        source_certificate: b"source's",
-        receiver_certificate: b"receiver's",
-        tls_client: Role::Source,
-        peer_name: b"host-b",
-        guest_uuid: [0; 16],
-        guest_name: b"demo",
-        ram_blocks: &blocks,
-        offered: &[0x0101],
-    };
-    // What TLS would give both ends, and the session's number.
-    let (mut exported, mut session) = ([0; 32], [0; 16]);
-    random(&mut exported)?;
-    random(&mut session)?;
-    let exporter = || {
-        Exporter::fill(|bytes| {
-            bytes.copy_from_slice(&exported);
-            Ok::<_, Error>(())
-        })
-    };
-    let seed = || Seed::fill(|bytes| random(bytes));
-
-    let suite = Suite::choose(agreed.offered, &Suite::ALL).context("choosing a suite")?;
-    let initiator = Initiator::new(suite, seed()?).context("the source's share")?;
-    let receiver = respond(suite, seed()?, initiator.share()).context("the receiver's share")?;
-    let source = initiator
-        .exchange(receiver.share())
-        .context("the exchange")?;
-    let source = source
-        .derive(exporter()?, SessionId(session), &agreed)
-        .context("deriving")?;
-    let receiver = receiver
-        .derive(exporter()?, SessionId(session), &agreed)
-        .context("deriving")?;
-    let from_source = source.confirmation().context("confirming")?;
-    let from_receiver = receiver.confirmation().context("confirming")?;
-    Ok((
-        suite,
-        source
-            .confirm(from_receiver.as_bytes())
-            .context("confirming")?,
-        receiver
-            .confirm(from_source.as_bytes())
-            .context("confirming")?,
-    ))
+    BothEnds::agree(SUITE, &blocks, random)
 }
 
 fn random(bytes: &mut [u8]) -> Result<(), Error> {

@@ -132,11 +132,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
         session: vec![7; 16],
         ..Default::default()
     });
-    let range = wire::BatchRange {
-        first: 1,
-        last: 5,
-        ..Default::default()
-    };
+    let range = wire::BatchRange { first: 1, last: 5 };
     let kinds = [
         ("hello", hello.clone()),
         (

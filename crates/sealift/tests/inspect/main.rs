@@ -5,15 +5,14 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::{BTreeMap, HashSet};
+mod counts;
+mod memory;
+
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use sealift_lab::fixtures::{Channel, Direction, File, Fixture, fixtures};
-use sealift_stream::PageSize;
-use sealift_stream::main_channel::{self, Content};
-use sealift_stream::multifd::{self, Compression};
 use serde_json::Value;
 
 fn sealift() -> Command {
@@ -38,7 +37,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-fn json(input: &[u8]) -> Value {
+pub(crate) fn json(input: &[u8]) -> Value {
     let output = inspect(&["--json", "-"], input);
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -116,112 +115,6 @@ fn device_sections_are_named_for_every_machine_and_release() {
                 devices.is_some_and(|list| list.len() > 5),
                 "{}",
                 fixture.name
-            );
-        }
-    }
-}
-
-/// Counted again from the records themselves, for every fixture and block.
-#[test]
-fn page_counts_are_those_of_the_stream() {
-    let mut compared = 0;
-    for fixture in fixtures().unwrap() {
-        let stream = fixture.main().unwrap();
-        let (mut parser, mut input) = (main_channel::Parser::new(), &stream[..]);
-        let mut counts: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-        let (mut seen, mut contents) = (HashSet::new(), HashSet::new());
-        while let Some(item) = parser.pull(&mut input) {
-            let main_channel::Item::Page(page) = item else {
-                continue;
-            };
-            let kind = match page.content {
-                Content::Zero => "zero",
-                Content::Whole(_) => "literal",
-                Content::Xbzrle(_) => "xbzrle",
-                Content::Zlib(_) => "compressed",
-            };
-            let block = page.block.index();
-            *counts.entry((block, kind)).or_default() += 1;
-            if !seen.insert((block, page.offset)) {
-                *counts.entry((block, "resent")).or_default() += 1;
-            }
-            if let Content::Whole(bytes) = page.content
-                && !contents.insert(bytes)
-            {
-                *counts.entry((block, "duplicate")).or_default() += 1;
-            }
-        }
-        let report = json(&stream);
-        for (block, line) in report["ram"]["blocks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .enumerate()
-        {
-            for kind in [
-                "zero",
-                "literal",
-                "xbzrle",
-                "compressed",
-                "resent",
-                "duplicate",
-            ] {
-                let counted = counts.get(&(block, kind)).copied().unwrap_or(0);
-                assert_eq!(line[kind], counted, "{kind} of {line} in {}", fixture.name);
-                compared += u64::from(counted > 0);
-            }
-        }
-    }
-    assert!(compared > 200, "{compared}");
-}
-
-#[test]
-fn multifd_counts_are_those_of_the_channel() {
-    for fixture in fixtures().unwrap() {
-        for file in &fixture.files {
-            let Channel::Multifd(number) = file.channel else {
-                continue;
-            };
-            let bytes = file.bytes().unwrap();
-            let (mut parser, mut input) = (multifd::Parser::new(PageSize::KIB_4), &bytes[..]);
-            let (mut packets, mut syncs, mut compressed) = (0u64, 0u64, 0u64);
-            let (mut zero, mut literal, mut zipped) = (0, 0, 0);
-            while let Some(item) = parser.pull(&mut input) {
-                match item {
-                    multifd::Item::Ram(packet) => {
-                        packets += 1;
-                        syncs += u64::from(packet.is_sync());
-                        zero += packet.zero_pages().len();
-                        if packet.compression() == Some(Compression::None) {
-                            literal += packet.normal_pages().len();
-                        } else {
-                            zipped += packet.normal_pages().len();
-                        }
-                    }
-                    multifd::Item::Payload(bytes) => compressed += bytes.len() as u64,
-                    _ => {}
-                }
-            }
-            let report = json(&bytes);
-            assert_eq!(report["number"], number);
-            assert_eq!(
-                (&report["packets"], &report["syncs"]),
-                (&packets.into(), &syncs.into())
-            );
-            assert_eq!(report["compressed_bytes"], compressed);
-            let sum = |kind: &str| -> u64 {
-                let blocks = report["ram"]["blocks"].as_array().unwrap();
-                blocks
-                    .iter()
-                    .map(|block| block[kind].as_u64().unwrap())
-                    .sum()
-            };
-            let told = (sum("zero"), sum("literal"), sum("compressed"));
-            assert_eq!(
-                told,
-                (zero as u64, literal as u64, zipped as u64),
-                "{}",
-                file.path
             );
         }
     }
@@ -417,86 +310,4 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
     assert!(output.status.success());
-}
-
-/// In KiB: the program with its libraries, its buffers and full tables.
-const ADDRESS_SPACE: &str = "262144";
-
-/// The command, with that much memory to use.
-fn limited() -> Child {
-    Command::new("sh")
-        .args(["-c", "ulimit -v \"$1\" && exec \"$0\" inspect --json -"])
-        .args([env!("CARGO_BIN_EXE_sealift"), ADDRESS_SPACE])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-#[test]
-fn a_description_of_any_kind_takes_the_same_memory() {
-    for filler in [
-        "{\"\":0},",
-        "0,",
-        "{\"name\":\"a\",\"fields\":[{\"size\":1}]},",
-    ] {
-        let mut json = b"{\"devices\":[".to_vec();
-        while json.len() < 16_000_000 {
-            json.extend_from_slice(filler.as_bytes());
-        }
-        json.extend_from_slice(b"0]}");
-        let mut child = limited();
-        let mut stream = child.stdin.take().unwrap();
-        stream
-            .write_all(b"QEVM\0\0\0\x03\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x01")
-            .unwrap();
-        stream.write_all(b"ab\x7e\0\0\0\x09\0\x06").unwrap();
-        stream
-            .write_all(&u32::try_from(json.len()).unwrap().to_be_bytes())
-            .unwrap();
-        stream.write_all(&json).unwrap();
-        drop(stream);
-        assert!(child.wait_with_output().unwrap().status.success());
-    }
-}
-
-/// A stream far larger than the memory that the process may have: 10 GiB in the long matrix.
-#[test]
-fn any_length_takes_the_same_memory() {
-    let pages: u64 = if sealift_lab::whole_matrix() {
-        10 << 18
-    } else {
-        1 << 17
-    };
-    let mut child = limited();
-    let mut stream = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
-    let length = pages * 4096;
-    stream
-        .write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x07microvm")
-        .unwrap();
-    stream
-        .write_all(b"\x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04")
-        .unwrap();
-    stream.write_all(&(length | 4).to_be_bytes()).unwrap();
-    stream.write_all(b"\x03ram").unwrap();
-    stream.write_all(&length.to_be_bytes()).unwrap();
-    for number in 0..pages {
-        let flags = if number == 0 { 0x08 } else { 0x28 };
-        stream
-            .write_all(&((number * 4096) | flags).to_be_bytes())
-            .unwrap();
-        if number == 0 {
-            stream.write_all(b"\x03ram").unwrap();
-        }
-        let mut page = [0; 4096];
-        page[..8].copy_from_slice(&(number + 1).to_be_bytes());
-        stream.write_all(&page).unwrap();
-    }
-    stream.write_all(&0x10u64.to_be_bytes()).unwrap();
-    drop(stream.into_inner().unwrap());
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["ram"]["blocks"][0]["literal"], pages);
-    assert_eq!(report["ram"]["blocks"][0]["resent"], 0);
 }
