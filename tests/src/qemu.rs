@@ -113,8 +113,14 @@ impl Qemu {
     }
 
     /// A command that runs it, with nothing but its data directories set.
+    ///
+    /// It ends with the thread that started it, so that a test or a demo that is killed leaves no guest behind; setpriv belongs to
+    /// every Debian.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.binary);
         for directory in &self.data {
             command.args([OsString::from("-L"), directory.into()]);
         }
