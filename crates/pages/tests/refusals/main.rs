@@ -5,16 +5,18 @@
     reason = "tests; clippy.toml reaches only the functions marked so"
 )]
 
+mod writer;
+
 use sealift_pages::{
     Address, Agreed, Algorithm, BODY_MAX, Body, BodyWriter, Codec, Codecs, Digest, Group, Layout,
-    Origin, PAGE_SIZE_MIN, PageSize, Patch, Record, Refusal, Refused, Unwritable,
+    Origin, PAGE_SIZE_MIN, PageSize, Record, Refusal, Refused, Unwritable,
 };
 
-const BATCH: u64 = 5;
+pub(crate) const BATCH: u64 = 5;
 /// Where the records begin.
-const H: usize = 33;
+pub(crate) const H: usize = 33;
 
-fn layout() -> Layout {
+pub(crate) fn layout() -> Layout {
     less_agreed().with_agreed(Agreed {
         codecs: Codecs::ALL,
         oldest: u64::MAX,
@@ -23,11 +25,11 @@ fn layout() -> Layout {
 }
 
 /// Two blocks, and nothing agreed on that need not be.
-fn less_agreed() -> Layout {
+pub(crate) fn less_agreed() -> Layout {
     Layout::new(PageSize::new(PAGE_SIZE_MIN).unwrap(), vec![16, 4]).unwrap()
 }
 
-fn refused(records: &[u8]) -> Refused {
+pub(crate) fn refused(records: &[u8]) -> Refused {
     let mut body = vec![1];
     body.resize(H, 0);
     body.extend_from_slice(records);
@@ -39,7 +41,7 @@ fn refused(records: &[u8]) -> Refused {
 }
 
 #[track_caller]
-fn check(records: &[u8], offset: usize, refusal: Refusal) {
+pub(crate) fn check(records: &[u8], offset: usize, refusal: Refusal) {
     assert_eq!(
         refused(records),
         Refused {
@@ -357,121 +359,6 @@ fn patches_within_a_delta() {
     };
     check(&delta(&[4, 0]), 7, short);
     check(&delta(&[6, 0, 1, 9, 0, 1, 9]), 10, Refusal::TouchingRuns);
-}
-
-#[test]
-fn a_writer_refuses_what_a_reader_would() {
-    let layout = layout();
-    let here = Address { block: 0, page: 0 };
-    let gone = Address { block: 1, page: 4 };
-    let beyond = Refusal::PageBeyondBlock {
-        block: 1,
-        page: 4,
-        pages: 4,
-    };
-    let content = [1; PAGE_SIZE_MIN];
-    let wider = PageSize::new(8192).unwrap();
-    let group = |slot, window, raw_len, bytes| {
-        Record::Group(Group {
-            codec: Codec::Zstd,
-            slot,
-            window,
-            raw_len,
-            bytes,
-        })
-    };
-    let refusals = [
-        (
-            Record::Literal {
-                page: gone,
-                content: &content,
-            },
-            beyond,
-        ),
-        (
-            Record::Zero {
-                first: gone,
-                run: 1,
-            },
-            beyond,
-        ),
-        (
-            Record::SameAs {
-                page: here,
-                origin: Origin { page: gone, age: 0 },
-            },
-            beyond,
-        ),
-        (
-            Record::SameAs {
-                page: here,
-                origin: Origin { page: here, age: 6 },
-            },
-            Refusal::BeforeFirstBatch { age: 6, batch: 5 },
-        ),
-        (
-            Record::Zero {
-                first: here,
-                run: 17,
-            },
-            Refusal::RunBeyondBlock {
-                block: 0,
-                page: 0,
-                more: 16,
-                pages: 16,
-            },
-        ),
-        (
-            Record::Opaque {
-                channel: 0,
-                bytes: &[],
-            },
-            Refusal::EmptyOpaque,
-        ),
-        (
-            group(1, 0, 1, &[9]),
-            Refusal::SlotNotAgreed { slot: 1, agreed: 0 },
-        ),
-        (
-            group(0, 1, 1, &[9]),
-            Refusal::WindowNotAgreed {
-                window: 1,
-                agreed: 0,
-            },
-        ),
-        (group(0, 0, 0, &[9]), Refusal::RawLength { found: 0 }),
-        (group(0, 0, 1, &[]), Refusal::EmptyGroup),
-    ];
-    let mut bytes = vec![];
-    let mut writer = BodyWriter::new(&mut bytes, &layout, BATCH);
-    for (record, refusal) in refusals {
-        assert_eq!(writer.append(&record), Err(Unwritable::Refused(refusal)));
-        assert!(writer.is_empty(), "{record:?}");
-    }
-    assert_eq!(
-        writer.append(&Record::Zero {
-            first: here,
-            run: 0
-        }),
-        Err(Unwritable::EmptyRun)
-    );
-    let half = Record::Literal {
-        page: here,
-        content: &content[..2048],
-    };
-    assert!(matches!(writer.append(&half), Err(Unwritable::Page(_))));
-    let patch = Patch::parse(&[0, 1, 9], wider).unwrap();
-    let delta = Record::Delta {
-        page: here,
-        origin: Origin { page: here, age: 1 },
-        patch,
-    };
-    assert!(matches!(writer.append(&delta), Err(Unwritable::Page(_))));
-    assert!(writer.is_empty());
-
-    let mut bytes = vec![];
-    let nested = writer.group(&mut bytes).append(&group(0, 0, 1, &[9]));
-    assert_eq!(nested, Err(Unwritable::Refused(Refusal::NestedGroup)));
 }
 
 #[test]
