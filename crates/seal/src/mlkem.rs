@@ -53,7 +53,7 @@ pub(crate) fn encapsulate(
     let key: [u8; ENCAPSULATION_KEY] = exact(key, SharePart::EncapsulationKey)?;
     let encoded = Array::from(key);
     let key = ml_kem_768::EncapsulationKey::new(&encoded).map_err(|_| Error::UnreducedKey)?;
-    // FIPS 203, section 7.2: the modulus check. The crate makes it in `new`, as tests/shares.rs would notice; made here as
+    // FIPS 203, section 7.2: the modulus check. The crate makes it in `new`, as tests/it/shares.rs would notice; made here as
     // well because the crate is young, and it costs one encoding.
     if key.to_bytes() != encoded {
         return Err(Error::UnreducedKey);

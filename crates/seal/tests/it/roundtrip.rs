@@ -1,10 +1,8 @@
 //! Whatever is sealed, over whichever lanes, directions and epochs, comes out as it went in.
 
-mod support;
-
+use crate::support::{keyed, open, sealed};
 use proptest::prelude::*;
 use sealift_seal::{Ledger, Opener, Sealer, Suite};
-use support::{keyed, open, sealed};
 
 #[derive(Clone, Debug)]
 struct Step {

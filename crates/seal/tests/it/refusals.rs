@@ -1,9 +1,7 @@
 //! What a lane may not carry: each refusal has its own error, finishes the opener, and lets no body through.
 
-mod support;
-
+use crate::support::{keyed, lane, open, sealed};
 use sealift_seal::{Error, Fault, Header, Ledger, MAX_BODY, Opener, Sealer, Suite, TAG_LENGTH};
-use support::{keyed, lane, open, sealed};
 
 #[test]
 fn a_replay_in_its_lane_is_refused() {

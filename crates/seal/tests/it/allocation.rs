@@ -1,10 +1,8 @@
 //! Sealing and opening work in the caller's buffer and take no memory.
 
-mod support;
-
+use crate::support::lane;
 use allocation_counter::measure;
 use sealift_seal::{Header, Ledger, MAX_BODY, Sealer};
-use support::lane;
 
 #[test]
 fn no_batch_allocates() {

@@ -1,13 +1,10 @@
 //! Two ends that do not agree do not confirm; two that do allot and take epochs by the rules.
-#![allow(clippy::unwrap_used, reason = "test support")]
 
-mod support;
-
+use crate::support::{CONTEXT, SESSION, exchange, exporter, keyed, seed};
 use sealift_seal::{
     Context, Ended, Error, Exchanged, Exporter, Fault, Initiator, Keyed, Ledger, Opened, Opener,
     RamBlock, Receiver, Role, Sealer, SessionId, Share, Source, Suite, Unconfirmed, respond,
 };
-use support::{CONTEXT, SESSION, exchange, exporter, keyed, seed};
 
 #[test]
 fn every_suite_confirms() {

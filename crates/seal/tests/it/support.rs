@@ -1,6 +1,4 @@
 //! Two ends of a session that have exchanged, derived and confirmed, as the tests need them.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "test support")]
 
 use sealift_seal::{
     Context, Error, Exchanged, Exporter, Header, Initiator, Keyed, Ledger, Opener, RamBlock,

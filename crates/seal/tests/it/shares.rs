@@ -1,10 +1,7 @@
 //! Suites that are chosen, and shares and seeds that must be refused.
-#![allow(clippy::unwrap_used, reason = "test support")]
 
-mod support;
-
+use crate::support::seed;
 use sealift_seal::{Error, Initiator, Seed, Share, SharePart, Suite, respond};
-use support::seed;
 
 #[test]
 fn every_low_order_x25519_share_is_refused() {

@@ -1,10 +1,7 @@
 //! An epoch ends whole, known to both ends, and only then the next one of its lane begins.
-#![allow(clippy::unwrap_used, reason = "test support")]
 
-mod support;
-
+use crate::support::{keyed, lane, open, sealed};
 use sealift_seal::{Error, Fault, Ledger, Suite};
-use support::{keyed, lane, open, sealed};
 
 #[test]
 fn an_epoch_whose_last_batches_were_withheld_does_not_end() {
