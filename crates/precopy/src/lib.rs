@@ -1,0 +1,3 @@
+//! The pre-copy engine.
+
+#![no_std]
