@@ -1,0 +1,276 @@
+//! The way in: from lanes to whoever places what arrives.
+//!
+//! ```text
+//!   lane threads                        worker threads              sequencer
+//!  socket ─▶ check ─▶ open ─▶ [jobs] ─▶ decode, verify ─▶ [decoded] ─▶ batch order ─▶ resolve ─▶ Placement
+//!                      │ ledger                                          versions        │ placed
+//!                      └ each number once                                                ▼
+//!                                                                     Arrivals ─▶ acknowledgements
+//! ```
+//!
+//! The source keeps what is on its way within [`HELD_MAX`]; a session whose source does not is ended. So nothing in here needs to wait
+//! for anything but its own input, and memory is bounded whatever the peer does.
+
+mod lane;
+mod placed;
+mod sequencer;
+mod worker;
+
+pub use placed::Placed;
+
+use std::collections::HashMap;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel as queue;
+use sealift_pages::{Decoder, Layout, Mirror, Resolved, Tally};
+use sealift_precopy::VersionMap;
+use sealift_seal::{Keyed, Ledger, Opener, Receiver};
+use sealift_session::control::Epoch;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::Error;
+use crate::lock::lock;
+
+/// Bytes of batches that may have arrived and not be placed: what a source may have on its way (`WINDOW_MAX`, 64 MiB of content), and half
+/// as much again for what describes it.
+pub const HELD_MAX: u64 = 96 << 20;
+/// The most content that a source may have on its way, over all of QEMU's channels: at 25 Gbit/s and 20 ms the link holds as much.
+pub const WINDOW_MAX: u64 = 64 << 20;
+
+/// A lane that was admitted, and the keys of its first epoch.
+#[derive(Debug)]
+pub struct Lane {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Opens what comes out of it.
+    pub opener: Opener,
+}
+
+/// Takes the batches, in order.
+pub trait Placement: Send {
+    /// Takes a batch. It must not wait: what takes time is for threads of its own, which tell [`Placed`] when they are done.
+    ///
+    /// # Errors
+    /// When the batch cannot be placed; the session ends.
+    fn place(&mut self, batch: Arc<Resolved>) -> Result<(), String>;
+}
+
+/// What the way in tells whoever drives the session.
+#[derive(Debug)]
+pub enum Event {
+    /// There is something to acknowledge: see [`Placed::take_ranges`].
+    Placed,
+    /// A lane's connection ended, at the boundary of a batch or within one.
+    LaneLost {
+        /// The lane.
+        lane: u8,
+        /// How; nothing at a boundary.
+        error: Option<std::io::Error>,
+    },
+    /// The session cannot go on.
+    Broken(Broken),
+}
+
+/// A failure that ends the session.
+#[derive(Debug)]
+pub enum Broken {
+    /// A batch did not open, or was replayed.
+    Seal(sealift_seal::Error),
+    /// A batch does not say what its digest says, or is not of the format.
+    Pages(sealift_pages::DecodeError),
+    /// The source sends more than it may have on its way.
+    TooMuch {
+        /// Bytes held.
+        held: u64,
+    },
+    /// The source used keys that it did not announce.
+    Epoch(u8),
+    /// A batch could not be placed.
+    Placement(String),
+    /// The number of a batch does not fit the version map.
+    Versions(u64),
+}
+
+/// The way in. Dropping it closes it.
+#[derive(Debug)]
+pub struct Inbound {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    sockets: Vec<TcpStream>,
+}
+
+struct Shared {
+    layout: Arc<Layout>,
+    ledger: Mutex<Ledger>,
+    keys: Mutex<Keyed<Receiver>>,
+    /// Epochs that were announced and not begun, by lane.
+    announced: Mutex<HashMap<u8, Epoch>>,
+    announcement: Condvar,
+    placed: Placed,
+    closed: AtomicBool,
+    versions: Mutex<VersionMap>,
+    tally: Mutex<Tally>,
+    wire: AtomicU64,
+    events: UnboundedSender<Event>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// A batch that was opened.
+struct Job {
+    number: u64,
+    buffer: Vec<u8>,
+    /// Bytes of the body, at the buffer's front.
+    length: usize,
+}
+
+impl Inbound {
+    /// Starts the threads. `placement` gets the batches and tells `placed` when it has placed them.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub fn start(
+        layout: Arc<Layout>,
+        workers: usize,
+        versions: VersionMap,
+        keys: Keyed<Receiver>,
+        lanes: Vec<Lane>,
+        placement: Box<dyn Placement>,
+        placed: Placed,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self, Error> {
+        let (jobs, waiting) = queue::unbounded();
+        let (decoded, arriving) = queue::unbounded();
+        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
+        let oldest = layout.agreed().oldest;
+        let shared = Arc::new(Shared {
+            layout,
+            ledger: Mutex::new(Ledger::new()),
+            keys: Mutex::new(keys),
+            announced: Mutex::new(HashMap::new()),
+            announcement: Condvar::new(),
+            placed,
+            closed: AtomicBool::new(false),
+            versions: Mutex::new(versions),
+            tally: Mutex::new(Tally::default()),
+            wire: AtomicU64::new(0),
+            events,
+        });
+        let mut inbound = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            sockets: Vec::new(),
+        };
+        for number in 0..workers.max(1) {
+            let worker = worker::Worker {
+                shared: Arc::clone(&shared),
+                decoder: Decoder::new(),
+                jobs: waiting.clone(),
+                decoded: decoded.clone(),
+                empties: empties.clone(),
+            };
+            inbound.spawn(format!("decode-{number}"), move || worker.run())?;
+        }
+        let sequencer = sequencer::Sequencer {
+            shared: Arc::clone(&shared),
+            mirror: Mirror::new(oldest),
+            arriving,
+            placement,
+        };
+        inbound.spawn("sequencer".to_owned(), move || sequencer.run())?;
+        for Lane { stream, opener } in lanes {
+            let socket = stream.try_clone().map_err(Error::Thread)?;
+            inbound.sockets.push(socket);
+            let name = format!("lane-{}", opener.lane());
+            let lane = lane::Thread {
+                shared: Arc::clone(&shared),
+                stream,
+                opener,
+                jobs: jobs.clone(),
+                empties: reusable.clone(),
+            };
+            inbound.spawn(name, move || lane.run())?;
+        }
+        Ok(inbound)
+    }
+
+    fn spawn(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(name).spawn(work);
+        self.threads.push(thread.map_err(Error::Thread)?);
+        Ok(())
+    }
+
+    /// The source says that a lane goes over to a new epoch.
+    pub fn announce(&self, epoch: Epoch) {
+        lock(&self.shared.announced).insert(epoch.lane(), epoch);
+        self.shared.announcement.notify_all();
+    }
+
+    /// The digest over the version map as it is now.
+    #[must_use]
+    pub fn versions(&self) -> [u8; 32] {
+        let algorithm = self.shared.layout.agreed().digest;
+        lock(&self.shared.versions).digest(algorithm)
+    }
+
+    /// What arrived so far, and how many bytes the lanes carried.
+    #[must_use]
+    pub fn standing(&self) -> (Tally, u64) {
+        let tally = lock(&self.shared.tally).clone();
+        (tally, self.shared.wire.load(Ordering::Relaxed))
+    }
+
+    /// Closes it: connections are cut, threads end.
+    pub fn close(&mut self) {
+        self.shared.close();
+        for socket in &self.sockets {
+            // Fails when the connection is gone already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Buffers kept beside those in use.
+const SPARE_BUFFERS: usize = 8;
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Behind the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.announced));
+        self.announcement.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody drives the session any more: then nobody needs to know.
+        let _ = self.events.send(event);
+    }
+
+    fn broken(&self, why: Broken) {
+        if !self.is_closed() {
+            self.tell(Event::Broken(why));
+        }
+        self.close();
+    }
+}

@@ -1,0 +1,80 @@
+//! The book of what was placed: what is to be acknowledged, and how much memory waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sealift_session::control::BatchRanges;
+use sealift_session::flight::Arrivals;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Event;
+use crate::lock::lock;
+
+/// Told by whoever places batches; read by whoever acknowledges them.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    book: Arc<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    arrivals: Mutex<Arrivals>,
+    /// Bytes that have arrived and are not placed.
+    held: AtomicU64,
+    events: UnboundedSender<Event>,
+}
+
+impl Placed {
+    /// An empty book, whose owner hears of changes.
+    #[must_use]
+    pub fn new(events: UnboundedSender<Event>) -> Self {
+        Self {
+            book: Arc::new(Book {
+                arrivals: Mutex::new(Arrivals::new()),
+                held: AtomicU64::new(0),
+                events,
+            }),
+        }
+    }
+
+    /// A batch that took this much memory is placed.
+    pub fn done(&self, number: u64, held: u64) {
+        self.free(held);
+        let first = {
+            let mut arrivals = lock(&self.book.arrivals);
+            let nothing_waits = !arrivals.has_news();
+            arrivals.placed(number);
+            nothing_waits
+        };
+        // One event until somebody has taken the ranges.
+        if first {
+            let _ = self.book.events.send(Event::Placed);
+        }
+    }
+
+    /// What was placed and is not acknowledged.
+    #[must_use]
+    pub fn take_ranges(&self) -> Option<BatchRanges<1>> {
+        lock(&self.book.arrivals).take_ranges()
+    }
+
+    /// Every batch with a lower number is placed.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        lock(&self.book.arrivals).next_in_order()
+    }
+
+    /// Bytes that have arrived and are not placed.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.book.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hold(&self, bytes: u64) -> u64 {
+        self.book.held.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    pub(super) fn free(&self, bytes: u64) {
+        self.book.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

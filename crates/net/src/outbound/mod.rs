@@ -1,0 +1,371 @@
+//! The way out: from drafts to lanes.
+//!
+//! ```text
+//!   Feed, one per channel of QEMU's                 worker threads              lane threads
+//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
+//!                 ▲     book: flight, versions, duplicates                            │
+//!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀──────┘
+//! ```
+//!
+//! What is serial is in the [`Book`], behind one lock, and is nothing but look-ups: the number, the version map, the search for
+//! duplicates. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
+//! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
+
+mod lane;
+mod worker;
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel as queue;
+use sealift_pages::{Draft, Duplicates, Encoder, Layout, Tally};
+use sealift_precopy::VersionMap;
+use sealift_seal::{Keyed, Sealer, Source};
+use sealift_session::control::BatchRanges;
+use sealift_session::flight::{Cost, Delivered, Flight, FlightError};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::Error;
+use crate::lock::lock;
+
+/// How the way out is to be.
+#[derive(Debug)]
+pub struct Plan {
+    /// The guest's blocks, and what was agreed on.
+    pub layout: Arc<Layout>,
+    /// Threads that compress.
+    pub workers: usize,
+    /// zstd's level.
+    pub level: i32,
+    /// Randomness for the search for duplicates, so that no guest can aim at its table.
+    pub duplicates_key: u64,
+}
+
+/// A lane that was opened and has said hello, and the keys of its first epoch.
+#[derive(Debug)]
+pub struct Lane {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Seals what goes into it.
+    pub sealer: Sealer,
+}
+
+/// What the way out tells whoever drives the session.
+#[derive(Debug)]
+pub enum Event {
+    /// A lane goes over to a new epoch; the receiver is to be told.
+    Epoch {
+        /// The lane.
+        lane: u8,
+        /// The new epoch.
+        epoch: u32,
+        /// Batches that were sealed in the one before.
+        sealed_before: u64,
+    },
+    /// A lane broke.
+    LaneLost {
+        /// The lane.
+        lane: u8,
+        /// How.
+        error: std::io::Error,
+    },
+    /// Something in here failed that must not: the session ends.
+    Broken(Broken),
+}
+
+/// A failure inside the way out.
+#[derive(Debug)]
+pub enum Broken {
+    /// A batch could not be encoded.
+    Encode(sealift_pages::EncodeError),
+    /// A batch could not be sealed.
+    Seal(sealift_seal::Error),
+}
+
+/// The way out has been closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Closed;
+
+/// Where the way out stands.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Batches numbered so far.
+    pub batches: u64,
+    /// Content bytes that are not acknowledged.
+    pub in_flight: u64,
+    /// Bytes given to the lanes, headers and tags included.
+    pub wire: u64,
+    /// What was encoded.
+    pub tally: Tally,
+}
+
+/// The way out. Dropping it closes it.
+#[derive(Debug)]
+pub struct Outbound {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    sockets: Vec<TcpStream>,
+}
+
+struct Shared {
+    layout: Arc<Layout>,
+    book: Mutex<Book>,
+    /// Signalled when the window has room again, and when all is over.
+    room: Condvar,
+    /// Batches to encode; none once the way out is closed.
+    jobs: Mutex<Option<queue::Sender<Job>>>,
+    keys: Mutex<Keyed<Source>>,
+    tally: Mutex<Tally>,
+    wire: AtomicU64,
+    closed: AtomicBool,
+    start: Instant,
+    events: UnboundedSender<Event>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// What is serial: one owner, one lock.
+struct Book {
+    flight: Flight,
+    versions: VersionMap,
+    duplicates: Duplicates,
+}
+
+/// A batch that has its number.
+struct Job {
+    number: u64,
+    draft: Arc<Draft>,
+}
+
+/// A batch that is ready to be sealed: room for the header, the body, room for the tag.
+struct Body {
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl Outbound {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub fn start(
+        plan: Plan,
+        flight: Flight,
+        versions: VersionMap,
+        keys: Keyed<Source>,
+        lanes: Vec<Lane>,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self, Error> {
+        let (jobs, waiting) = queue::unbounded();
+        let (bodies, ready) = queue::unbounded();
+        let (empties, reusable) = queue::bounded(plan.workers + lanes.len() + SPARE_BUFFERS);
+        let oldest = plan.layout.agreed().oldest;
+        let shared = Arc::new(Shared {
+            book: Mutex::new(Book {
+                flight,
+                versions,
+                duplicates: Duplicates::new(oldest, plan.duplicates_key),
+            }),
+            layout: plan.layout,
+            room: Condvar::new(),
+            jobs: Mutex::new(Some(jobs)),
+            keys: Mutex::new(keys),
+            tally: Mutex::new(Tally::default()),
+            wire: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            start: Instant::now(),
+            events,
+        });
+        let mut outbound = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            sockets: Vec::new(),
+        };
+        for number in 0..plan.workers.max(1) {
+            let worker = worker::Worker {
+                shared: Arc::clone(&shared),
+                encoder: Encoder::new(plan.level),
+                jobs: waiting.clone(),
+                bodies: bodies.clone(),
+                empties: reusable.clone(),
+            };
+            outbound.spawn(format!("encode-{number}"), move || worker.run())?;
+        }
+        for Lane { stream, sealer } in lanes {
+            let socket = stream.try_clone().map_err(Error::Thread)?;
+            outbound.sockets.push(socket);
+            let name = format!("lane-{}", sealer.lane());
+            let lane = lane::Thread {
+                shared: Arc::clone(&shared),
+                stream,
+                sealer,
+                bodies: ready.clone(),
+                empties: empties.clone(),
+            };
+            outbound.spawn(name, move || lane.run())?;
+        }
+        Ok(outbound)
+    }
+
+    fn spawn(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(name).spawn(work);
+        self.threads.push(thread.map_err(Error::Thread)?);
+        Ok(())
+    }
+
+    /// For a thread that reads one of QEMU's channels.
+    #[must_use]
+    pub fn feed(&self, channel: u16) -> Feed {
+        Feed {
+            shared: Arc::clone(&self.shared),
+            channel,
+        }
+    }
+
+    /// The receiver has placed batches.
+    ///
+    /// # Errors
+    /// When it names some that it cannot have.
+    pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, FlightError> {
+        let now = self.shared.start.elapsed();
+        let delivered = lock(&self.shared.book).flight.acknowledge(ranges, now)?;
+        self.shared.room.notify_all();
+        Ok(delivered)
+    }
+
+    /// How many bytes of content each channel may have on the way.
+    pub fn set_window(&self, bytes: u64) {
+        lock(&self.shared.book).flight.set_window(bytes);
+        self.shared.room.notify_all();
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let (batches, in_flight) = {
+            let book = lock(&self.shared.book);
+            (book.flight.allotted(), book.flight.in_flight())
+        };
+        Standing {
+            batches,
+            in_flight,
+            wire: self.shared.wire.load(Ordering::Relaxed),
+            tally: lock(&self.shared.tally).clone(),
+        }
+    }
+
+    /// Time since the way out was opened: the clock of all that it reports.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared.start.elapsed()
+    }
+
+    /// Closes it: what is queued is dropped, threads end, connections too.
+    pub fn close(&mut self) {
+        self.shared.close();
+        for socket in &self.sockets {
+            // Fails when the connection is gone already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Buffers kept beside those in use, so that neither side of a queue waits for the allocator.
+const SPARE_BUFFERS: usize = 8;
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        drop(lock(&self.jobs).take());
+        // Behind the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.book));
+        self.room.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody drives the session any more: then nobody needs to know.
+        let _ = self.events.send(event);
+    }
+
+    fn broken(&self, why: Broken) {
+        self.tell(Event::Broken(why));
+        self.close();
+    }
+}
+
+/// Where one of QEMU's channels is fed in.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    shared: Arc<Shared>,
+    channel: u16,
+}
+
+impl Feed {
+    /// Takes a batch: waits until the window has room, gives it its number and queues it. `draft` is replaced by an empty one.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub fn submit(&self, draft: &mut Draft) -> Result<u64, Closed> {
+        let cost = Cost::of(draft.content_len() + draft.opaque_len());
+        let fresh = Draft::new(self.shared.layout.page_size());
+        let (number, draft) = {
+            let mut book = lock(&self.shared.book);
+            while !book.flight.has_room(self.channel) {
+                if self.shared.is_closed() {
+                    return Err(Closed);
+                }
+                book = self
+                    .shared
+                    .room
+                    .wait(book)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+            let draft = std::mem::replace(draft, fresh);
+            let number = book.flight.allot(self.channel, cost);
+            for (first, run) in draft.addresses() {
+                book.versions.stamp(first, run, number);
+            }
+            (number, book.duplicates.resolve(number, draft))
+        };
+        let jobs = lock(&self.shared.jobs);
+        let job = Job { number, draft };
+        match jobs.as_ref().map(|jobs| jobs.send(job)) {
+            Some(Ok(())) => Ok(number),
+            _ => Err(Closed),
+        }
+    }
+
+    /// The digest over the version map as it is now.
+    #[must_use]
+    pub fn versions(&self) -> [u8; 32] {
+        let algorithm = self.shared.layout.agreed().digest;
+        lock(&self.shared.book).versions.digest(algorithm)
+    }
+
+    /// How many batches were numbered.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        lock(&self.shared.book).flight.allotted()
+    }
+}

@@ -1,0 +1,310 @@
+//! Reads the main channel: pages become records, what stands between them opaque bytes.
+//!
+//! ```text
+//!  QEMU ─▶ Intake ─▶ Parser ─┬─ page, zero page ─▶ Draft.page, .zero     copied once
+//!                            └─ anything else ───▶ Draft.opaque          as it stood
+//!                                                    │ full, or QEMU pauses
+//!                                                    ▼
+//!                                               Feed.submit              waits for the window
+//! ```
+//!
+//! At the end of RAM's last section a barrier goes in: the receiver lets nothing behind it through before both version maps are equal.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealift_net::outbound::{Closed, Feed};
+use sealift_pages::{Address, Draft, Full};
+use sealift_qemu::channel::ReadOutcome;
+use sealift_stream::main_channel::{Command, Content, Emitter, Item, Page, Parser, Section};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::intake::Intake;
+use super::pace::Pace;
+use super::parallel::Quiesce;
+use super::prologue::{Prologue, Unsupported, refuse};
+use super::tail::Tail;
+
+/// How long QEMU may pause before what has been gathered is sent: while the guest runs nothing waits for a page, and zstd wants
+/// to see many at once.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// What the reader of the main channel tells the session.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// QEMU announces that the guest has stopped (10.0 and later).
+    Stopping,
+    /// RAM is over: no page will follow.
+    RamEnded {
+        /// Batches up to and with the barrier.
+        batches: u64,
+        /// The digest over the version map.
+        versions: [u8; 32],
+    },
+    /// The guest's run state, as the device state has it.
+    RunState(String),
+    /// QEMU closed the channel.
+    Ended,
+    /// The channel broke.
+    Broken(io::Error),
+    /// The guest migrates in a way that is not carried.
+    Unsupported(Unsupported),
+}
+
+/// The thread that reads the main channel.
+pub(crate) struct Ingest {
+    parser: Parser,
+    emitter: Emitter,
+    /// An item's bytes, to be sent as they stood.
+    scratch: Vec<u8>,
+    draft: Draft,
+    feed: Feed,
+    page_bytes: u64,
+    pace: Arc<Pace>,
+    quiesce: Arc<Quiesce>,
+    events: UnboundedSender<Event>,
+    place: Place,
+    /// RAM's section.
+    ram: Option<u32>,
+    tail: Tail,
+}
+
+/// A channel whose beginning was read.
+pub(crate) struct Begun {
+    intake: Intake,
+    /// What was taken off it, to be sent first.
+    bytes: Vec<u8>,
+}
+
+/// How far the stream is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    /// Pages come, the guest may run.
+    Pages,
+    /// Within the last section of RAM: the guest has stopped.
+    LastPages,
+    /// Device state.
+    Devices,
+}
+
+/// Why the reader ends.
+enum End {
+    Broken(io::Error),
+    Unsupported(Unsupported),
+    /// The session has ended already.
+    Closed,
+}
+
+impl From<Closed> for End {
+    fn from(Closed: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl Ingest {
+    pub(crate) fn new(
+        prologue: Prologue,
+        draft: Draft,
+        page_bytes: u64,
+        feed: Feed,
+        pace: Arc<Pace>,
+        quiesce: Arc<Quiesce>,
+        events: UnboundedSender<Event>,
+    ) -> (Self, Begun) {
+        let Prologue {
+            intake,
+            parser,
+            emitter,
+            bytes,
+            ram,
+            ..
+        } = prologue;
+        let ingest = Self {
+            parser,
+            emitter,
+            scratch: Vec::new(),
+            draft,
+            feed,
+            page_bytes,
+            pace,
+            quiesce,
+            events,
+            place: Place::Pages,
+            ram,
+            tail: Tail::default(),
+        };
+        (ingest, Begun { intake, bytes })
+    }
+
+    /// Reads to the end of the channel.
+    pub(crate) fn run(mut self, begun: Begun) {
+        let event = match self.carry(begun) {
+            Ok(()) => Event::Ended,
+            Err(End::Broken(error)) => Event::Broken(error),
+            Err(End::Unsupported(what)) => Event::Unsupported(what),
+            Err(End::Closed) => return,
+        };
+        self.tell(event);
+    }
+
+    fn tell(&self, event: Event) {
+        // The session has ended when nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    fn carry(&mut self, begun: Begun) -> Result<(), End> {
+        let Begun { mut intake, bytes } = begun;
+        self.opaque(&bytes)?;
+        loop {
+            self.take_apart(&mut intake)?;
+            match intake.read(self.patience()) {
+                Ok(ReadOutcome::Bytes(_)) => {}
+                Ok(ReadOutcome::Quiet) => self.submit()?,
+                Ok(ReadOutcome::End) => return self.finish(intake.bytes()),
+                Err(error) => return Err(End::Broken(error)),
+            }
+        }
+    }
+
+    /// How long to wait for more before sending what is there.
+    fn patience(&self) -> Option<Duration> {
+        match self.place {
+            _ if self.draft.is_empty() => None,
+            Place::Pages => Some(LINGER),
+            Place::LastPages | Place::Devices => Some(Duration::ZERO),
+        }
+    }
+
+    fn finish(&mut self, rest: &[u8]) -> Result<(), End> {
+        if let Some(item) = self.parser.finish(rest) {
+            self.emitter.emit(&item, &mut self.scratch);
+            self.flush_scratch()?;
+        }
+        self.submit()
+    }
+
+    fn take_apart(&mut self, intake: &mut Intake) -> Result<(), End> {
+        let mut rest = intake.bytes();
+        while let Some(item) = self.parser.pull(&mut rest) {
+            self.item(&item)?;
+        }
+        let left = rest.len();
+        intake.keep(left);
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> Result<(), End> {
+        if let Item::Page(page) = item {
+            return self.page(page);
+        }
+        match item {
+            Item::Command(Command::SwitchoverStart) => self.tell(Event::Stopping),
+            Item::Command(command) => refuse(command).map_err(End::Unsupported)?,
+            Item::Section(Section::End(id)) if Some(*id) == self.ram => {
+                self.place = Place::LastPages;
+            }
+            _ => {}
+        }
+        // What is not understood comes after RAM, or hides it: either way no page will be recognised from here on.
+        if matches!(item, Item::Opaque(_)) && self.place != Place::Devices {
+            self.ram_over()?;
+        }
+        self.emitter.emit(item, &mut self.scratch);
+        self.flush_scratch()?;
+        match item {
+            Item::RamEnd => {
+                self.pace.section_ended();
+                if self.place == Place::LastPages {
+                    self.ram_over()?;
+                }
+            }
+            Item::Opaque(bytes) => {
+                if let Some(state) = self.tail.run_state(bytes) {
+                    self.tell(Event::RunState(state));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, page: &Page<'_>) -> Result<(), End> {
+        let at = Address {
+            // The list of blocks was admitted with at most 1,024.
+            block: u16::try_from(page.block.index()).unwrap_or(u16::MAX),
+            page: page.offset / self.page_bytes,
+        };
+        match page.content {
+            Content::Zero => {
+                self.pace.page(at, true);
+                self.put(|draft| draft.zero(at))
+            }
+            Content::Whole(bytes) => {
+                self.pace.page(at, false);
+                self.put(|draft| draft.page(at, bytes))
+            }
+            // Not pages yet: QEMU at the other end makes them of its own. The block is always named, for the parser there has not seen
+            // the pages in between.
+            Content::Xbzrle(_) | Content::Zlib(_) => {
+                self.pace.page(at, false);
+                let named = Page { named: true, ..*page };
+                self.emitter.emit(&Item::Page(named), &mut self.scratch);
+                self.flush_scratch()
+            }
+        }
+    }
+
+    fn ram_over(&mut self) -> Result<(), End> {
+        self.submit()?;
+        self.quiesce.wait();
+        self.put(Draft::barrier)?;
+        self.submit()?;
+        self.place = Place::Devices;
+        self.tell(Event::RamEnded {
+            batches: self.feed.batches(),
+            versions: self.feed.versions(),
+        });
+        Ok(())
+    }
+
+    /// Puts something into the draft; sends that first when it is full.
+    fn put(&mut self, put: impl Fn(&mut Draft) -> Result<(), Full>) -> Result<(), End> {
+        if put(&mut self.draft) == Err(Full) {
+            self.submit()?;
+            // An empty draft has room for anything.
+            let _ = put(&mut self.draft);
+        } else if self.draft.content_len() >= self.pace.batch_bytes() {
+            self.submit()?;
+        }
+        Ok(())
+    }
+
+    fn flush_scratch(&mut self) -> Result<(), End> {
+        let scratch = std::mem::take(&mut self.scratch);
+        let sent = self.opaque(&scratch);
+        self.scratch = scratch;
+        self.scratch.clear();
+        sent
+    }
+
+    fn opaque(&mut self, mut bytes: &[u8]) -> Result<(), End> {
+        while !bytes.is_empty() {
+            match self.draft.opaque(MAIN, bytes) {
+                Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
+                Err(Full) => self.submit()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> Result<(), End> {
+        if !self.draft.is_empty() {
+            self.feed.submit(&mut self.draft)?;
+        }
+        Ok(())
+    }
+}
+
+/// The main channel's number in records.
+const MAIN: u16 = 0;
