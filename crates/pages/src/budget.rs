@@ -10,15 +10,22 @@ use crate::refusal::Refusal;
 pub const CONTENT_MAX: u64 = 1 << 20;
 /// Pages that the zero records of a batch may put: 1 GiB of the smallest pages, 20 ms of a core that clears them.
 pub const ZEROS_MAX: u64 = 1 << 18;
+/// [`CONTENT_MAX`] as a length of what is in memory.
+pub(crate) const CONTENT_BYTES: usize = 1 << 20;
+const _: () = assert!(CONTENT_BYTES as u64 == CONTENT_MAX);
+/// Records that a batch may have, its groups and those in them included: what is kept of each costs 16 bytes, and a barrier takes one on
+/// the wire. A batch of nothing but the smallest pages has 256 with content, so this leaves 63 runs of zeros for each of them.
+pub const RECORDS_MAX: usize = 1 << 14;
 /// Bytes that the groups of a batch may inflate to, all together: what one group may, since a batch may be one group.
 pub const RAW_MAX: usize = BODY_MAX;
 
-/// What is left of the three.
+/// What is left of the four.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Budget {
     content: u64,
     zeros: u64,
     raw: usize,
+    records: usize,
 }
 
 impl Budget {
@@ -27,7 +34,15 @@ impl Budget {
         content: CONTENT_MAX,
         zeros: ZEROS_MAX,
         raw: RAW_MAX,
+        records: RECORDS_MAX,
     };
+
+    /// Pays for a record, whichever it is.
+    #[inline]
+    pub(crate) fn another(&mut self) -> Result<(), Refusal> {
+        self.records = self.records.checked_sub(1).ok_or(Refusal::TooManyRecords)?;
+        Ok(())
+    }
 
     /// Pays for the content of a page.
     #[inline]
@@ -62,15 +77,19 @@ impl Budget {
         self.raw
     }
 
-    /// Pays for a record.
+    /// Pays for a record, or for nothing.
     pub(crate) fn record(&mut self, record: &Record<'_>, page_size: usize) -> Result<(), Refusal> {
+        let mut after = *self;
+        after.another()?;
         match record {
-            Record::Zero { run, .. } => self.zeros(*run),
+            Record::Zero { run, .. } => after.zeros(*run)?,
             Record::Literal { .. } | Record::SameAs { .. } | Record::Delta { .. } => {
-                self.content(page_size)
+                after.content(page_size)?;
             }
-            Record::Group(group) => self.raw(group.raw_len),
-            Record::Opaque { .. } | Record::Barrier => Ok(()),
+            Record::Group(group) => after.raw(group.raw_len)?,
+            Record::Opaque { .. } | Record::Barrier => {}
         }
+        *self = after;
+        Ok(())
     }
 }

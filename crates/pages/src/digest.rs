@@ -31,7 +31,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub(crate) const fn from_wire(number: u8) -> Option<Self> {
+    /// The algorithm that a number of `proto/WIRE.md` §3 stands for.
+    #[must_use]
+    pub const fn from_wire(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Sha256),
             2 => Some(Self::Blake3),
@@ -39,7 +41,9 @@ impl Algorithm {
         }
     }
 
-    pub(crate) const fn to_wire(self) -> u8 {
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> u8 {
         match self {
             Self::Sha256 => 1,
             Self::Blake3 => 2,
@@ -99,13 +103,23 @@ impl PageDigest {
     /// When the content is not a page; it does not count then.
     pub fn page(&mut self, page: Address, content: &[u8]) -> Result<(), WrongLength> {
         WrongLength::check(self.page_size.bytes(), content.len())?;
+        self.address(page);
+        self.contents(content);
+        Ok(())
+    }
+
+    /// The address half of a page; its content follows, alone or with others in the same order.
+    pub(crate) fn address(&mut self, page: Address) {
         let mut bytes = [0; 11];
         bytes[..2].copy_from_slice(&page.block.to_be_bytes());
         bytes[2] = 1;
         bytes[3..].copy_from_slice(&page.page.to_be_bytes());
         self.addresses.update(&bytes);
-        self.contents.update(content);
-        Ok(())
+    }
+
+    /// Contents of pages, back to back.
+    pub(crate) fn contents(&mut self, contents: &[u8]) {
+        self.contents.update(contents);
     }
 
     /// The digest of all that went in.

@@ -17,6 +17,16 @@
 //! There is exactly one encoding for each list of records, and a reader takes nothing else: whatever it accepts,
 //! a writer turns into the same bytes again. Everything else is [`Refused`], with the offset and the reason.
 //!
+//! ```text
+//!  source     Draft ──▶ Duplicates (serial) ──▶ Encoder (any thread) ──▶ body
+//!  receiver   body ──▶ Decoder (any thread) ──▶ Mirror (serial, in batch order) ──▶ Resolved::verify (any thread) ──▶ entries
+//! ```
+//!
+//! Around the records stands the pipeline. A [`Draft`] gathers a batch and copies each page once; [`Duplicates`] finds the pages whose
+//! content was sent lately; an [`Encoder`] compresses and writes the body. At the other end a [`Decoder`] undoes that, the [`Mirror`] looks
+//! up what a batch names of earlier ones, and [`Resolved`] is what goes into the guest. Only the two steps in the middle are serial, and
+//! they do nothing but look-ups: the source decides, the receiver follows.
+//!
 //! The crate has no sockets, clocks, threads or randomness. That is what `no_std` is for: the compiler checks it.
 
 #![no_std]
@@ -28,26 +38,42 @@ extern crate std;
 mod agreed;
 mod body;
 mod budget;
+mod contents;
 mod cursor;
+mod decoder;
 mod digest;
+mod draft;
+mod duplicates;
+mod encoder;
+mod fingerprint;
 mod layout;
+mod listing;
+mod mirror;
 mod patch;
 mod reader;
 mod record;
 mod redacted;
 mod refusal;
+mod tally;
 pub mod varint;
 mod writer;
 
 pub use agreed::{Agreed, Codecs};
 pub use body::{BODY_MAX, Body, GROUP_MAX};
-pub use budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
+pub use budget::{CONTENT_MAX, RAW_MAX, RECORDS_MAX, ZEROS_MAX};
+pub use decoder::{DecodeError, Decoded, Decoder};
 pub use digest::{Algorithm, DIGEST_LEN, Digest, PageDigest};
+pub use draft::{Draft, Full};
+pub use duplicates::Duplicates;
+pub use encoder::{EncodeError, Encoder};
 pub use layout::{
     Address, BLOCKS_MAX, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
 };
+pub use listing::Entry;
+pub use mirror::{Altered, Mirror, Resolved, Unresolvable};
 pub use patch::{Diff, Patch, Run, Runs, WrongLength};
 pub use reader::{GroupReader, Reader};
 pub use record::{Codec, Group, Origin, Record};
 pub use refusal::{Refusal, Refused};
+pub use tally::{Share, Tally};
 pub use writer::{BodyWriter, GroupWriter, Unwritable};

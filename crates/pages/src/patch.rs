@@ -112,10 +112,21 @@ impl<'a> Patch<'a> {
         WrongLength::check(self.page_size, base.len())?;
         WrongLength::check(self.page_size, out.len())?;
         out.copy_from_slice(base);
-        for run in self.runs() {
-            out[run.offset..run.offset + run.bytes.len()].copy_from_slice(run.bytes);
-        }
+        self.apply_over(out);
         Ok(())
+    }
+
+    /// The bytes of a patch that was parsed before, for pages of the same size.
+    pub(crate) const fn parsed(bytes: &'a [u8], page_size: PageSize) -> Self {
+        let page_size = page_size.bytes();
+        Self { bytes, page_size }
+    }
+
+    /// Patches a page, of the size that it is for, in its place.
+    pub(crate) fn apply_over(&self, page: &mut [u8]) {
+        for run in self.runs() {
+            page[run.offset..run.offset + run.bytes.len()].copy_from_slice(run.bytes);
+        }
     }
 
     /// The runs of changed bytes, in order.

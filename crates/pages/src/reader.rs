@@ -127,6 +127,7 @@ impl<'a> Records<'a, '_> {
     fn record(&mut self, budget: &mut Budget) -> Result<Record<'a>, Refused> {
         let at = self.cursor.offset();
         let tag = self.cursor.byte("tag")?;
+        budget.another().map_err(|refusal| refusal.at(at))?;
         match tag & 0xf0 {
             kind::ZERO => self.zero(tag, at, budget),
             kind::LITERAL => {

@@ -143,14 +143,18 @@ pub enum Codec {
 }
 
 impl Codec {
-    pub(crate) const fn from_wire(number: u8) -> Option<Self> {
+    /// The codec that a number of `proto/WIRE.md` §3 stands for.
+    #[must_use]
+    pub const fn from_wire(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Zstd),
             _ => None,
         }
     }
 
-    pub(crate) const fn to_wire(self) -> u8 {
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> u8 {
         match self {
             Self::Zstd => 1,
         }

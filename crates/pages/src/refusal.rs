@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::body::{BODY_MAX, GROUP_MAX};
-use crate::budget::{CONTENT_MAX, RAW_MAX, ZEROS_MAX};
+use crate::budget::{CONTENT_MAX, RAW_MAX, RECORDS_MAX, ZEROS_MAX};
 use crate::digest::Algorithm;
 use crate::record::Codec;
 
@@ -95,6 +95,8 @@ pub enum Refusal {
     TooMuchContent { found: u64, left: u64 },
     /// More pages of zeros than a batch may put.
     TooManyZeros { run: u64, left: u64 },
+    /// More records than a batch may have.
+    TooManyRecords,
     /// Groups that inflate to more than those of a batch may.
     TooMuchRaw { found: usize, left: usize },
     /// A patch as long as the page: a literal says the same.
@@ -263,6 +265,10 @@ impl fmt::Display for Refusal {
             Self::TooManyZeros { run, left } => write!(
                 f,
                 "zero pages of a batch: expected at most {ZEROS_MAX}, {left} more, found {run} more"
+            ),
+            Self::TooManyRecords => write!(
+                f,
+                "records of a batch: expected at most {RECORDS_MAX}, found one more"
             ),
             Self::TooMuchRaw { found, left } => write!(
                 f,

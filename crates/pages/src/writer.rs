@@ -130,6 +130,11 @@ impl GroupWriter<'_, '_, '_> {
         *self.budget = self.before;
     }
 
+    /// The group so far.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.records.buffer[self.records.start..]
+    }
+
     /// Bytes of the group so far.
     #[must_use]
     pub fn len(&self) -> usize {

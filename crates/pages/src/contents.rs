@@ -1,0 +1,144 @@
+//! What the pages of a batch hold, back to back, and where each goes. Both ends keep it for as many batches as were agreed
+//! on, so that later ones can name it.
+//!
+//! ```text
+//!   bytes    | page | page | page | page |        in record order; a place in it is a slot: 0 1 2 3
+//!   places   |  a   |  b   |  a   |  c   |        the page of each
+//!   index    a0 a2 b1 c3                          sorted: the content of `a` is slot 2, and was slot 0 before slot 2 came
+//! ```
+//!
+//! Zero runs are not in it, and cannot be named: what is kept is thus never more than the content of a batch.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use crate::budget::CONTENT_BYTES;
+use crate::layout::{Address, PageSize};
+use crate::redacted::Redacted;
+
+/// Later than every slot of a batch.
+pub(crate) const WHOLE_BATCH: usize = usize::MAX;
+
+pub(crate) struct Contents {
+    page_size: PageSize,
+    bytes: Vec<u8>,
+    places: Vec<Address>,
+    index: Vec<(Address, usize)>,
+}
+
+impl Contents {
+    /// Takes the memory for all that a batch may hold at once: it never grows.
+    pub(crate) fn new(page_size: PageSize) -> Self {
+        Self {
+            page_size,
+            bytes: Vec::with_capacity(CONTENT_BYTES),
+            places: Vec::with_capacity(CONTENT_BYTES / page_size.bytes()),
+            index: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Another page; its content must be one, which the caller has checked.
+    pub(crate) fn push(&mut self, place: Address, content: &[u8]) {
+        self.bytes.extend_from_slice(content);
+        self.places.push(place);
+    }
+
+    /// Another page, whose content is not known yet; returns its slot.
+    pub(crate) fn push_unknown(&mut self, place: Address) -> usize {
+        self.bytes
+            .resize(self.bytes.len() + self.page_size.bytes(), 0);
+        self.places.push(place);
+        self.places.len() - 1
+    }
+
+    /// All pages, back to back.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where each of them goes.
+    pub(crate) fn places(&self) -> &[Address] {
+        &self.places
+    }
+
+    /// The content in a slot.
+    pub(crate) fn page(&self, slot: usize) -> &[u8] {
+        &self.bytes[self.range(slot)]
+    }
+
+    pub(crate) fn page_mut(&mut self, slot: usize) -> &mut [u8] {
+        let range = self.range(slot);
+        &mut self.bytes[range]
+    }
+
+    /// Gives a slot the content of another.
+    pub(crate) fn copy(&mut self, from: usize, to: usize) {
+        let (from, to) = (self.range(from), self.range(to));
+        self.bytes.copy_within(from, to.start);
+    }
+
+    fn range(&self, slot: usize) -> Range<usize> {
+        let page_size = self.page_size.bytes();
+        slot * page_size..(slot + 1) * page_size
+    }
+
+    /// Makes [`Contents::last_before`] know the pages that are there.
+    pub(crate) fn sort(&mut self) {
+        self.index.clear();
+        let slots = self.places.iter().enumerate();
+        self.index.extend(slots.map(|(slot, &place)| (place, slot)));
+        // Guests' pages come mostly in order, which this finds out in one pass.
+        self.index.sort_unstable();
+    }
+
+    /// The last slot below `before` that was for `place`: what a reference to that page means.
+    pub(crate) fn last_before(&self, place: Address, before: usize) -> Option<usize> {
+        let end = self.index.partition_point(|&entry| entry < (place, before));
+        match self.index.get(end.checked_sub(1)?) {
+            Some(&(found, slot)) if found == place => Some(slot),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.index.clear();
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents")
+            .field("pages", &self.places.len())
+            .field("bytes", &Redacted(&self.bytes))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::PAGE_SIZE_MIN;
+
+    #[test]
+    fn a_page_means_its_last_content_before() {
+        let mut contents = Contents::new(PageSize::new(PAGE_SIZE_MIN).unwrap());
+        let at = |page| Address { block: 0, page };
+        for (page, fill) in [(5, 1), (3, 2), (5, 3), (9, 4)] {
+            contents.push(at(page), &[fill; PAGE_SIZE_MIN]);
+        }
+        contents.sort();
+        assert_eq!(contents.last_before(at(5), WHOLE_BATCH), Some(2));
+        assert_eq!(contents.last_before(at(5), 2), Some(0));
+        assert_eq!(contents.last_before(at(5), 0), None);
+        assert_eq!(contents.last_before(at(3), WHOLE_BATCH), Some(1));
+        assert_eq!(contents.last_before(at(4), WHOLE_BATCH), None);
+        assert_eq!(contents.page(2)[0], 3);
+    }
+}

@@ -1,0 +1,298 @@
+//! Reads the body of a batch, inflates its groups, and keeps what it says: pages beside each other, as at the source.
+//!
+//! ```text
+//!   body ─▶ records ─▶ listing · contents, with holes for what other batches hold
+//!             └ group ─▶ zstd ─▶ records ─▶ the same
+//!           names no other batch? ─ yes ─▶ holes filled and digest compared, here
+//! ```
+//!
+//! What a body can ask for is bounded before it is done: the pages by `CONTENT_MAX`, the records by `RECORDS_MAX`, what groups inflate to by
+//! `RAW_MAX`. Each worker has its own decoder.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use zstd_safe::DCtx;
+
+use crate::body::{Body, GROUP_MAX};
+use crate::contents::{Contents, WHOLE_BATCH};
+use crate::digest::Digest;
+use crate::layout::{Address, Layout};
+use crate::listing::Listing;
+use crate::mirror::{Altered, Resolved, Unresolvable};
+use crate::patch::Patch;
+use crate::record::{Codec, Group, Origin, Record};
+use crate::refusal::Refused;
+
+/// Reads bodies.
+pub struct Decoder {
+    zstd: DCtx<'static>,
+    /// What a group inflates to: as much as it ever may.
+    raw: Vec<u8>,
+}
+
+impl Decoder {
+    /// Takes the memory that it needs at once.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            zstd: DCtx::create(),
+            raw: vec![0; GROUP_MAX],
+        }
+    }
+
+    /// Reads the body of batch `number`. A batch that names no other one is verified as well.
+    ///
+    /// # Errors
+    /// When the peer sent what is no body, or one that is not what was read from the guest.
+    pub fn decode(
+        &mut self,
+        body: &[u8],
+        number: u64,
+        layout: &Layout,
+    ) -> Result<Decoded, DecodeError> {
+        let body = Body::parse(body, layout)?;
+        let mut decoded = Decoded {
+            number,
+            digest: *body.digest(),
+            verified: false,
+            listing: Listing::default(),
+            contents: Contents::new(layout.page_size()),
+            references: Vec::new(),
+            patches: Vec::new(),
+        };
+        let mut reader = body.records(layout, number);
+        while let Some(record) = reader.next() {
+            match record? {
+                Record::Group(group) => {
+                    let raw = self.inflate(&group)?;
+                    for record in reader.group(&group, raw)? {
+                        decoded.take(&record?);
+                    }
+                }
+                record => decoded.take(&record),
+            }
+        }
+        decoded.contents.sort();
+        if !decoded.needs_others() {
+            decoded.settle(|_| None)?;
+            decoded.verify()?;
+        }
+        Ok(decoded)
+    }
+
+    fn inflate(&mut self, group: &Group<'_>) -> Result<&[u8], DecodeError> {
+        let Codec::Zstd = group.codec;
+        // The reader has checked the length; were it longer, zstd would find too little room.
+        let most = group.raw_len.min(self.raw.len());
+        let room = self.raw.get_mut(..most).unwrap_or_default();
+        match self.zstd.decompress(room, group.bytes) {
+            Ok(len) => Ok(self.raw.get(..len).unwrap_or_default()),
+            Err(code) => Err(DecodeError::Zstd {
+                reason: zstd_safe::get_error_name(code),
+            }),
+        }
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The buffer holds guest memory.
+        f.debug_struct("Decoder").finish_non_exhaustive()
+    }
+}
+
+/// A batch that was read; pages whose content is in other batches are still holes.
+#[derive(Debug)]
+pub struct Decoded {
+    number: u64,
+    digest: Digest,
+    verified: bool,
+    listing: Listing,
+    contents: Contents,
+    /// In the order of their slots.
+    references: Vec<Reference>,
+    /// Of the references that have one.
+    patches: Vec<u8>,
+}
+
+/// A page whose content is elsewhere.
+#[derive(Debug)]
+struct Reference {
+    slot: usize,
+    origin: Origin,
+    patch: Option<Range<usize>>,
+}
+
+impl Decoded {
+    /// The batch's number.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It names contents of other batches: until [`Mirror::resolve`](crate::Mirror::resolve) it cannot be verified.
+    #[must_use]
+    pub fn needs_others(&self) -> bool {
+        self.references
+            .iter()
+            .any(|reference| reference.origin.age > 0)
+    }
+
+    fn take(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Zero { first, run } => {
+                // The reader let no run pass that is longer than ZEROS_MAX.
+                self.listing
+                    .zero(first, u32::try_from(run).unwrap_or(u32::MAX));
+            }
+            Record::Literal { page, content } => {
+                self.contents.push(page, content);
+                self.listing.page();
+            }
+            Record::SameAs { page, origin } => self.refer(page, origin, None),
+            Record::Delta {
+                page,
+                origin,
+                patch,
+            } => {
+                let start = self.patches.len();
+                self.patches.extend_from_slice(patch.as_bytes());
+                self.refer(page, origin, Some(start..self.patches.len()));
+            }
+            Record::Opaque { channel, bytes } => self.listing.opaque(channel, bytes),
+            Record::Barrier => self.listing.barrier(),
+            // A reader returns a group as itself only from the body, and there it is inflated.
+            Record::Group(_) => {}
+        }
+    }
+
+    fn refer(&mut self, page: Address, origin: Origin, patch: Option<Range<usize>>) {
+        let slot = self.contents.push_unknown(page);
+        self.listing.page();
+        self.references.push(Reference {
+            slot,
+            origin,
+            patch,
+        });
+    }
+
+    /// Fills the holes. `batch` finds the contents of an earlier batch by its age.
+    pub(crate) fn settle<'c>(
+        &mut self,
+        batch: impl Fn(u64) -> Option<&'c Contents>,
+    ) -> Result<(), Unresolvable> {
+        for reference in self.references.drain(..) {
+            let Reference {
+                slot,
+                origin,
+                patch,
+            } = reference;
+            let unresolvable = Unresolvable::Unknown {
+                batch: self.number,
+                origin,
+            };
+            if origin.age == 0 {
+                let from = self.contents.last_before(origin.page, slot);
+                self.contents.copy(from.ok_or(unresolvable)?, slot);
+            } else {
+                let earlier = batch(origin.age).ok_or(unresolvable)?;
+                let from = earlier.last_before(origin.page, WHOLE_BATCH);
+                let content = earlier.page(from.ok_or(unresolvable)?);
+                self.contents.page_mut(slot).copy_from_slice(content);
+            }
+            if let Some(bytes) = patch.and_then(|range| self.patches.get(range)) {
+                let patch = Patch::parsed(bytes, self.contents.page_size());
+                patch.apply_over(self.contents.page_mut(slot));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<(), Altered> {
+        let found = self.listing.digest(&self.contents, self.digest.algorithm);
+        Altered::check(self.number, &self.digest, &found)?;
+        self.verified = true;
+        Ok(())
+    }
+
+    /// When all holes are filled.
+    pub(crate) fn into_resolved(self) -> Resolved {
+        Resolved::new(
+            self.number,
+            self.digest,
+            self.verified,
+            self.listing,
+            self.contents,
+        )
+    }
+}
+
+/// Why a body was not decoded: each is the peer's fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DecodeError {
+    /// Its bytes are no body.
+    Refused(Refused),
+    /// A group does not inflate to what it says.
+    Zstd {
+        /// As zstd says.
+        reason: &'static str,
+    },
+    /// It names a content that it does not have.
+    Unresolvable(Unresolvable),
+    /// It is not what the peer read.
+    Altered(Altered),
+}
+
+impl From<Refused> for DecodeError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Unresolvable> for DecodeError {
+    fn from(unresolvable: Unresolvable) -> Self {
+        Self::Unresolvable(unresolvable)
+    }
+}
+
+impl From<Altered> for DecodeError {
+    fn from(altered: Altered) -> Self {
+        Self::Altered(altered)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(_) => f.write_str("the peer sent a batch that is not well-formed"),
+            Self::Zstd { reason } => {
+                write!(
+                    f,
+                    "the peer sent a group that does not inflate as it says: {reason}"
+                )
+            }
+            Self::Unresolvable(_) => f.write_str("the peer sent a batch that cannot be resolved"),
+            Self::Altered(_) => f.write_str("the peer sent a batch that cannot be trusted"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            Self::Unresolvable(unresolvable) => Some(unresolvable),
+            Self::Altered(altered) => Some(altered),
+            Self::Zstd { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Writes a draft as the body of a batch: all its records in one compressed group, or, when that is not shorter, as they are.
+//!
+//! ```text
+//!   draft ─▶ digest
+//!         ─▶ a sample shrinks? ─ no ─▶ records ─────────────────────────▶ body
+//!                              └ yes ▶ records ─▶ zstd ─ shorter? ─ yes ▶ body with one group
+//!                                                                └─ no ─▶ records ─▶ body
+//! ```
+//!
+//! Each worker has its own encoder: it keeps the compression context and the buffers, and once these are warm it allocates nothing.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use zstd_safe::{CCtx, CParameter};
+
+use crate::body::GROUP_MAX;
+use crate::digest::Digest;
+use crate::draft::Draft;
+use crate::layout::{Address, Layout};
+use crate::listing::Entry;
+use crate::patch::WrongLength;
+use crate::record::{Codec, Group, Origin, Record};
+use crate::tally::Tally;
+use crate::writer::{BodyWriter, GroupWriter, Unwritable};
+
+/// Parts of a batch that are tried before all of it is compressed, and the length of each: enough to see text, code, tables and zeros, and
+/// a hundredth of the work.
+const SAMPLES: usize = 8;
+const SAMPLE: usize = 1 << 10;
+/// The level that the sample is tried at: the cheapest that zstd calls normal.
+const SAMPLE_LEVEL: i32 = 1;
+/// A batch is compressed when its sample loses at least one byte in so many.
+const WORTH: usize = 32;
+/// Records shorter than this are not worth a group: its head is 8 bytes, and zstd's own 10.
+const LEAST: usize = 128;
+/// The longest head of a group: tag, codec, slot and window of one byte, two lengths below 2^21.
+const GROUP_HEAD: usize = 4 + 3 + 3;
+
+/// Makes bodies.
+pub struct Encoder {
+    level: i32,
+    zstd: CCtx<'static>,
+    /// The records of a group.
+    raw: Vec<u8>,
+    /// A group, compressed: as long as zstd may ever need.
+    packed: Vec<u8>,
+}
+
+impl Encoder {
+    /// Compresses at zstd's `level`, where the layout has agreed on zstd; zstd takes the nearest that it knows.
+    #[must_use]
+    pub fn new(level: i32) -> Self {
+        Self {
+            level,
+            zstd: CCtx::create(),
+            raw: Vec::with_capacity(GROUP_MAX),
+            packed: vec![0; zstd_safe::compress_bound(GROUP_MAX)],
+        }
+    }
+
+    /// Compresses at another level from the next batch on.
+    pub const fn set_level(&mut self, level: i32) {
+        self.level = level;
+    }
+
+    /// Appends the body of batch `number` to `out`.
+    ///
+    /// # Errors
+    /// When the draft is none that this layout could carry, or zstd fails; `out` is what it was then.
+    pub fn encode(
+        &mut self,
+        draft: &Draft,
+        number: u64,
+        layout: &Layout,
+        out: &mut Vec<u8>,
+    ) -> Result<Tally, EncodeError> {
+        let start = out.len();
+        let tally = self.append(draft, number, layout, out);
+        if tally.is_err() {
+            out.truncate(start);
+        }
+        tally
+    }
+
+    fn append(
+        &mut self,
+        draft: &Draft,
+        number: u64,
+        layout: &Layout,
+        out: &mut Vec<u8>,
+    ) -> Result<Tally, EncodeError> {
+        if let Some(wrong) = draft.wrong() {
+            return Err(EncodeError::Page(wrong));
+        }
+        let agreed = layout.agreed();
+        let digest: Digest = draft.listing().digest(draft.contents(), agreed.digest);
+        let mut body = BodyWriter::new(out, layout, number);
+        let grouped = if agreed.codecs.has(Codec::Zstd) && self.worth_compressing(draft)? {
+            self.group(draft, &mut body)?
+        } else {
+            None
+        };
+        let mut tally = match grouped {
+            Some(tally) => tally,
+            None => {
+                let mut tally = Tally::default();
+                write(draft, &mut body, &mut tally)?;
+                tally
+            }
+        };
+        tally.batches = 1;
+        tally.body_bytes = body.len() as u64;
+        body.finish(&digest)?;
+        Ok(tally)
+    }
+
+    /// Appends all records as a group, when that is shorter.
+    fn group(
+        &mut self,
+        draft: &Draft,
+        body: &mut BodyWriter<'_, '_>,
+    ) -> Result<Option<Tally>, EncodeError> {
+        self.raw.clear();
+        let mut tally = Tally::default();
+        let mut group = body.group(&mut self.raw);
+        write(draft, &mut group, &mut tally)?;
+        let raw_len = group.len();
+        let packed_len = if raw_len < LEAST {
+            raw_len
+        } else {
+            compress(
+                &mut self.zstd,
+                self.level,
+                &mut self.packed,
+                group.as_bytes(),
+            )?
+        };
+        if packed_len + GROUP_HEAD >= raw_len {
+            group.discard();
+            return Ok(None);
+        }
+        let packed = self.packed.get(..packed_len).unwrap_or_default();
+        body.append(&Record::Group(Group {
+            codec: Codec::Zstd,
+            slot: 0,
+            window: 0,
+            raw_len,
+            bytes: packed,
+        }))?;
+        tally.group_raw_bytes = raw_len as u64;
+        tally.group_bytes = packed_len as u64;
+        Ok(Some(tally))
+    }
+
+    /// Whether a few parts of the pages that would travel, each from elsewhere in its page, shrink.
+    fn worth_compressing(&mut self, draft: &Draft) -> Result<bool, EncodeError> {
+        let contents = draft.contents();
+        let pages = contents.places().len();
+        let literal = pages - draft.origins().len();
+        // What is not pages, or only a few of them, is not worth a sample.
+        if literal <= SAMPLES {
+            return Ok(true);
+        }
+        let parts = contents.page_size().bytes() / SAMPLE;
+        let mut sample = [0; SAMPLES * SAMPLE];
+        let mut named = draft.origins().iter().map(|&(slot, _)| slot).peekable();
+        let mut literals = (0..pages).filter(|slot| named.next_if_eq(slot).is_none());
+        let (taken, _) = sample.as_chunks_mut::<SAMPLE>();
+        for (turn, taken) in taken.iter_mut().enumerate() {
+            // The first of each eighth of the literals.
+            let step = (turn + 1) * literal / SAMPLES - turn * literal / SAMPLES;
+            let Some(slot) = literals.nth(step - 1) else {
+                break;
+            };
+            let (page, _) = contents.page(slot).as_chunks::<SAMPLE>();
+            if let Some(part) = page.get(turn % parts) {
+                *taken = *part;
+            }
+        }
+        let len = compress(&mut self.zstd, SAMPLE_LEVEL, &mut self.packed, &sample)?;
+        Ok(len <= sample.len() - sample.len() / WORTH)
+    }
+}
+
+fn compress(
+    zstd: &mut CCtx<'static>,
+    level: i32,
+    packed: &mut Vec<u8>,
+    raw: &[u8],
+) -> Result<usize, EncodeError> {
+    zstd.set_parameter(CParameter::CompressionLevel(level))
+        .and_then(|_| zstd.compress2(packed.as_mut_slice(), raw))
+        .map_err(|code| EncodeError::Zstd {
+            reason: zstd_safe::get_error_name(code),
+        })
+}
+
+/// What records go into: a body or a group.
+trait Records {
+    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable>;
+    fn len(&self) -> usize;
+}
+
+impl Records for BodyWriter<'_, '_> {
+    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
+        self.append(record)
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Records for GroupWriter<'_, '_, '_> {
+    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
+        self.append(record)
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+/// Writes the records of a draft, in order.
+fn write(draft: &Draft, records: &mut impl Records, tally: &mut Tally) -> Result<(), Unwritable> {
+    let page_size = draft.contents().page_size().bytes() as u64;
+    let mut origins = draft.origins().iter().peekable();
+    let mut slot = 0;
+    for entry in draft.entries() {
+        let before = records.len();
+        let (share, pages) = match entry {
+            Entry::Zero { first, run, .. } => {
+                records.append(&Record::Zero { first, run })?;
+                (&mut tally.zero, run)
+            }
+            Entry::Page { at, content, .. } => {
+                let origin = origins.next_if(|&&(named, _)| named == slot);
+                slot += 1;
+                append_page(records, at, content, origin.map(|&(_, origin)| origin))?;
+                match origin {
+                    Some(_) => (&mut tally.same_as, 1),
+                    None => (&mut tally.literal, 1),
+                }
+            }
+            Entry::Opaque { channel, bytes } => {
+                records.append(&Record::Opaque { channel, bytes })?;
+                tally.opaque_bytes += bytes.len() as u64;
+                continue;
+            }
+            Entry::Barrier => {
+                records.append(&Record::Barrier)?;
+                continue;
+            }
+        };
+        share.pages += pages;
+        share.bytes += (records.len() - before) as u64;
+        tally.memory_bytes += pages * page_size;
+    }
+    Ok(())
+}
+
+fn append_page(
+    records: &mut impl Records,
+    page: Address,
+    content: &[u8],
+    origin: Option<Origin>,
+) -> Result<(), Unwritable> {
+    records.append(&match origin {
+        Some(origin) => Record::SameAs { page, origin },
+        None => Record::Literal { page, content },
+    })
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The buffers hold guest memory.
+        f.debug_struct("Encoder")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a draft was not encoded: each is this host's fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EncodeError {
+    /// Something was drafted as a page that is none.
+    Page(WrongLength),
+    /// The layout does not have the draft's pages, or not what they name.
+    Unwritable(Unwritable),
+    /// zstd failed.
+    Zstd {
+        /// As it says.
+        reason: &'static str,
+    },
+}
+
+impl From<Unwritable> for EncodeError {
+    fn from(unwritable: Unwritable) -> Self {
+        Self::Unwritable(unwritable)
+    }
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Page(_) => f.write_str("this host drafted a page that is none"),
+            Self::Unwritable(_) => f.write_str("this host drafted a batch that no peer would take"),
+            Self::Zstd { reason } => write!(f, "zstd failed to compress on this host: {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for EncodeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Page(wrong) => Some(wrong),
+            Self::Unwritable(unwritable) => Some(unwritable),
+            Self::Zstd { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the receiver keeps of the batches before, so that later ones can name it; and a batch once nothing in it is missing.
+//!
+//! ```text
+//!   kept     batch 7   8   9  10  11     the contents of the last `oldest` ones, each at most CONTENT_MAX
+//!                          ▲       ▲
+//!   batch 12: same-as (page, 3)  (page, 1)   ─▶ copied in ─▶ Resolved
+//! ```
+//!
+//! Serial, in the order of batch numbers: it does nothing but look up and copy.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::fmt;
+
+use crate::contents::Contents;
+use crate::decoder::Decoded;
+use crate::digest::Digest;
+use crate::listing::{Entry, Listing};
+use crate::record::Origin;
+
+/// What earlier batches hold.
+#[derive(Debug)]
+pub struct Mirror {
+    oldest: u64,
+    kept: VecDeque<(u64, Arc<Contents>)>,
+    /// The lowest number that may come.
+    next: u64,
+}
+
+impl Mirror {
+    /// Has nothing yet. `oldest` is how many batches back both ends agreed to look.
+    #[must_use]
+    pub const fn new(oldest: u64) -> Self {
+        Self {
+            oldest,
+            kept: VecDeque::new(),
+            next: 0,
+        }
+    }
+
+    /// Copies in what the batch names of others, and keeps what it has for those to come.
+    ///
+    /// # Errors
+    /// When it comes out of turn, or names what is not there: never sent, declared void, or too long ago.
+    pub fn resolve(&mut self, mut decoded: Decoded) -> Result<Arc<Resolved>, Unresolvable> {
+        let number = decoded.number();
+        let next = self.next;
+        if number < next {
+            return Err(Unresolvable::OutOfTurn { number, next });
+        }
+        let kept = &self.kept;
+        decoded.settle(|age| {
+            let named = number.checked_sub(age)?;
+            let at = kept.binary_search_by_key(&named, |&(batch, _)| batch);
+            kept.get(at.ok()?).map(|(_, contents)| &**contents)
+        })?;
+        self.next = number.saturating_add(1);
+        let resolved = decoded.into_resolved();
+        if self.oldest > 0 && !resolved.contents.bytes().is_empty() {
+            self.kept
+                .push_back((number, Arc::clone(&resolved.contents)));
+        }
+        // What the next batch cannot name any more.
+        while let Some(&(batch, _)) = self.kept.front()
+            && self.next - batch > self.oldest
+        {
+            self.kept.pop_front();
+        }
+        Ok(Arc::new(resolved))
+    }
+
+    /// Batch `number` was declared void: it does not come, or is forgotten when it came.
+    pub fn void(&mut self, number: u64) {
+        self.kept.retain(|&(batch, _)| batch != number);
+    }
+}
+
+/// A batch with all that it puts into the guest.
+#[derive(Debug)]
+pub struct Resolved {
+    number: u64,
+    digest: Digest,
+    verified: bool,
+    listing: Listing,
+    /// Shared with the mirror.
+    contents: Arc<Contents>,
+}
+
+impl Resolved {
+    pub(crate) fn new(
+        number: u64,
+        digest: Digest,
+        verified: bool,
+        listing: Listing,
+        contents: Contents,
+    ) -> Self {
+        Self {
+            number,
+            digest,
+            verified,
+            listing,
+            contents: Arc::new(contents),
+        }
+    }
+
+    /// The batch's number.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The digest was compared when the batch was decoded: [`Resolved::verify`] costs nothing.
+    #[must_use]
+    pub const fn is_verified(&self) -> bool {
+        self.verified
+    }
+
+    /// Compares the digest over its pages with what the source says. Nothing of the batch may be used before.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn verify(&self) -> Result<(), Altered> {
+        if self.verified {
+            return Ok(());
+        }
+        let found = self.listing.digest(&self.contents, self.digest.algorithm);
+        Altered::check(self.number, &self.digest, &found)
+    }
+
+    /// What it says, in order.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.listing.entries(&self.contents)
+    }
+
+    /// Bytes of its pages that are not zero.
+    #[must_use]
+    pub fn content_len(&self) -> usize {
+        self.contents.bytes().len()
+    }
+
+    /// Its opaque bytes.
+    #[must_use]
+    pub fn opaque_len(&self) -> usize {
+        self.listing.opaque_len()
+    }
+}
+
+/// Why a batch cannot be resolved.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unresolvable {
+    /// It names a content that is not there: the peer's fault.
+    Unknown {
+        /// The batch that names it.
+        batch: u64,
+        /// What it names.
+        origin: Origin,
+    },
+    /// Batches are resolved in the order of their numbers: this host's fault.
+    OutOfTurn {
+        /// The batch that came.
+        number: u64,
+        /// The lowest that could have.
+        next: u64,
+    },
+}
+
+impl fmt::Display for Unresolvable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { batch, origin } => write!(
+                f,
+                "batch {batch} names page {} of block {}, {} batches back: the peer has not sent that content, or it is no longer kept",
+                origin.page.page, origin.page.block, origin.age
+            ),
+            Self::OutOfTurn { number, next } => write!(
+                f,
+                "this host resolved batch {number} out of turn: expected {next} or later"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for Unresolvable {}
+
+/// The pages of a batch are not those that the source read: the peer's fault, or that of a fault in memory at either end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Altered {
+    /// The batch.
+    pub number: u64,
+}
+
+impl Altered {
+    pub(crate) fn check(number: u64, expected: &Digest, found: &Digest) -> Result<(), Self> {
+        if expected == found {
+            Ok(())
+        } else {
+            Err(Self { number })
+        }
+    }
+}
+
+impl fmt::Display for Altered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the pages of batch {} are not what the source read: their digest differs",
+            self.number
+        )
+    }
+}
+
+impl core::error::Error for Altered {}
