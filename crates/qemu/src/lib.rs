@@ -18,8 +18,10 @@
 mod address;
 pub mod channel;
 mod client;
+mod descriptors;
 mod error;
 pub mod machine;
+pub mod shim;
 mod transport;
 mod wire;
 

@@ -24,6 +24,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 
+use crate::shim::Leash;
+
 pub use error::ChannelError;
 pub use listen::Listener;
 
@@ -33,7 +35,7 @@ pub struct Channel {
     read: Arc<OwnedFd>,
     write: Arc<OwnedFd>,
     closing: Arc<Closing>,
-    leash: Option<Arc<OwnedFd>>,
+    leash: Option<Arc<Leash>>,
 }
 
 impl Channel {
@@ -52,7 +54,7 @@ impl Channel {
     /// Takes this process's stdin and stdout over, as `exec:` gives them. `/dev/null` and stderr take their places, so
     /// that nothing else can read from the channel or print into it.
     ///
-    /// Under a shim the channel is handed over instead.
+    /// Under [`shim::run`](crate::shim::run) the channel comes from [`shim::channel`](crate::shim::channel) instead.
     pub fn stdio() -> Result<Self, ChannelError> {
         let (stdin, stdout) = (io::stdin(), io::stdout());
         if stdin.is_terminal() || stdout.is_terminal() {
@@ -112,11 +114,11 @@ impl Channel {
         Self::new(socket.clone(), socket)
     }
 
-    /// The channel that a shim handed over; the leash tells the shim by its end that the channel is closed.
+    /// The channel that a shim handed over; the leash tells it that both halves are closed.
     pub(crate) fn on_leash(
         read: OwnedFd,
         write: OwnedFd,
-        leash: OwnedFd,
+        leash: Leash,
     ) -> Result<Self, ChannelError> {
         let mut channel = Self::new(Arc::new(read), Arc::new(write))?;
         channel.leash = Some(Arc::new(leash));
@@ -163,7 +165,7 @@ pub enum ReadOutcome {
 pub struct ReadHalf {
     fd: Arc<OwnedFd>,
     closing: Arc<Closing>,
-    _leash: Option<Arc<OwnedFd>>,
+    _leash: Option<Arc<Leash>>,
 }
 
 impl ReadHalf {
@@ -219,7 +221,7 @@ impl Read for ReadHalf {
 pub struct WriteHalf {
     fd: Arc<OwnedFd>,
     closing: Arc<Closing>,
-    _leash: Option<Arc<OwnedFd>>,
+    _leash: Option<Arc<Leash>>,
 }
 
 impl WriteHalf {
