@@ -6,13 +6,14 @@ const PROTO: &str = "../../proto";
 /// Imports all others.
 const ENVELOPE: &str = "../../proto/sealift/control/v1/envelope.proto";
 /// Messages with tokens, guest memory's digests, or bytes of the guest's or QEMU's.
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 7] = [
     "LaneToken",
     "ReturnPath",
     "Shares",
     "Confirmation",
     "Drained",
     "Prepared",
+    "Verification",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-"""Makes keys.json and batches.json: the second implementation of WIRE.md, sections 1 and 2.
+"""Makes keys.json and batches.json: the second implementation of WIRE.md, sections 1, 2 and 5.
 
 Written from WIRE.md with Python's `cryptography` and the standard library, not from the Rust.
 
@@ -49,7 +49,7 @@ def main() -> int:
         ("bare context", X25519 | MLKEM, BARE),
     )]
     files = {
-        "keys.json": {"about": "Made by generate.py from WIRE.md, section 2.", "cases": cases},
+        "keys.json": {"about": "Made by generate.py from WIRE.md, sections 2 and 5.", "cases": cases},
         "batches.json": {"about": "Made by generate.py from WIRE.md, section 1.", "lanes": batches(cases)},
     }
     stale = []
@@ -198,8 +198,20 @@ def key_case(name: str, suite: int, template: dict) -> dict:
         "prk": prk.hex(),
         "source_confirmation": derive(b"sealift v1 confirm", be(SOURCE, 1), 32).hex(),
         "receiver_confirmation": derive(b"sealift v1 confirm", be(RECEIVER, 1), 32).hex(),
+        "lane_hello_key": (hello_key := derive(b"sealift v1 lane hello", b"", 32)).hex(),
+        "lane_hellos": [
+            lane_hello(hello_key, direction, lane, session, expand(f"{name}: token {lane}", 32))
+            for lane, direction, _ in LANES
+        ],
         "lanes": lanes,
     }
+
+
+def lane_hello(key: bytes, direction: int, lane: int, session: bytes, token: bytes) -> dict:
+    head = b"sealiftL" + be(1, 1) + be(direction, 1) + be(lane, 2) + session + token
+    assert len(head) == 60
+    sent = head + hmac.digest(key, head, "sha256")
+    return {"lane": lane, "direction": direction, "token": token.hex(), "sent": sent.hex()}
 
 
 def agree(group: int, source: bytes, receiver: bytes) -> tuple[bytes, bytes, bytes]:

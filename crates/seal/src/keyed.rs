@@ -24,6 +24,7 @@
 use core::fmt;
 
 use crate::error::Error;
+use crate::lane_hello::LaneHelloKey;
 use crate::lanes::{Ended, Half, Lanes};
 use crate::opener::Opener;
 use crate::role::{Direction, Receiver, Side, Source};
@@ -83,6 +84,14 @@ impl<S: Side> Unconfirmed<S> {
 }
 
 impl<S: Side> Keyed<S> {
+    /// The key for the hellos of this session's lanes.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub fn lane_hello_key(&self) -> Result<LaneHelloKey, Error> {
+        self.schedule.lane_hello()
+    }
+
     /// Takes note that an epoch of these keys has ended, so that the next one of its lane can begin.
     ///
     /// Lane and epoch are what it goes by: an [`Ended`] of the same numbers from an exchange before a reconnect is not told

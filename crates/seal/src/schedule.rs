@@ -4,7 +4,8 @@
 //!            ecdh ‖ mlkem
 //!                 │
 //!  exporter ─▶ Extract ─▶ PRK ─┬─▶ Expand "sealift v1 lane"    ‖ session ‖ T ‖ lane ‖ direction ‖ epoch ─▶ key ‖ IV
-//!                              └─▶ Expand "sealift v1 confirm" ‖ session ‖ T ‖ role ─▶ confirmation
+//!                              ├─▶ Expand "sealift v1 confirm" ‖ session ‖ T ‖ role ─▶ confirmation
+//!                              └─▶ Expand "sealift v1 lane hello" ‖ session ‖ T ─▶ the key of lanes' hellos
 //! ```
 //!
 //! `T` is the hash of the [transcript](crate::transcript). HKDF is with SHA-256.
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::epoch::Epoch;
 use crate::error::Error;
+use crate::lane_hello::LaneHelloKey;
 use crate::role::{Direction, Role};
 use crate::secret::{Exporter, Secret, scrubbed};
 
@@ -98,6 +100,14 @@ impl Schedule {
         })
     }
 
+    pub(crate) fn lane_hello(&self) -> Result<LaneHelloKey, Error> {
+        scrubbed(|| {
+            let mut key = Secret::zero();
+            self.expand(LANE_HELLO_LABEL, &[&[], &[], &[]], key.bytes_mut())?;
+            Ok(LaneHelloKey::new(key))
+        })
+    }
+
     fn expand(&self, label: &[u8], tail: &[&[u8]; 3], output: &mut [u8]) -> Result<(), Error> {
         let too_much = Error::Library {
             operation: "an expansion of at most 44 bytes",
@@ -145,6 +155,7 @@ const IV: usize = aead::NONCE_LEN;
 
 // Labels as the wire writes them: the length in one byte, then ASCII.
 const LANE_LABEL: &[u8] = b"\x0fsealift v1 lane";
+const LANE_HELLO_LABEL: &[u8] = b"\x15sealift v1 lane hello";
 const CONFIRM_LABEL: &[u8] = b"\x12sealift v1 confirm";
 
 impl fmt::Debug for Confirmation {

@@ -12,3 +12,4 @@ extern crate alloc;
 extern crate std;
 
 pub mod control;
+pub mod lane;

@@ -130,6 +130,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
         wire_versions: vec![1],
         role: 1,
         session: vec![7; 16],
+        peer_name: "host-b".into(),
         ..Default::default()
     });
     let range = wire::BatchRange { first: 1, last: 5 };
@@ -144,6 +145,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
                 lanes: 4,
                 page_size: 4096,
                 mirror: Some(wire::MirrorBudget::default()),
+                verify_full: true,
             }),
         ),
         ("choice", Kind::Choice(wire::Choice::default())),
@@ -185,6 +187,13 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
         ("ping", Kind::Ping(wire::Ping::default())),
         ("pong", Kind::Pong(wire::Pong::default())),
         ("epoch", Kind::Epoch(wire::Epoch::default())),
+        (
+            "verification",
+            Kind::Verification(wire::Verification {
+                digest: vec![3; 32],
+                ..Default::default()
+            }),
+        ),
         ("error", Kind::Error(wire::Error::default())),
     ];
     for (name, kind) in kinds {

@@ -240,6 +240,16 @@ impl<'a> Case<'a> {
                 self.bytes(name)
             );
         }
+        let hello_key = schedule.lane_hello().unwrap();
+        let hellos = list(&self.json["lane_hellos"]);
+        assert_eq!(hellos.len(), 6);
+        for hello in hellos {
+            let sent = bytes(&hello["sent"]);
+            let (head, mac) = sent.split_at(60);
+            assert_eq!(hello_key.mac(head).as_slice(), mac);
+            assert!(hello_key.verify(head, mac));
+            assert!(!hello_key.verify(mac, head));
+        }
         let lanes = list(&self.json["lanes"]);
         assert_eq!(lanes.len(), 6);
         for lane in lanes {

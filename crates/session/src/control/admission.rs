@@ -54,16 +54,16 @@ const BACKING_PAGE_MAX: u64 = 1 << 30;
 /// All of a guest's memory: 4 PiB, the most that x86-64 can address.
 const MEMORY_MAX: u64 = 1 << 52;
 
-/// 1 to 1,024 RAM blocks, 4 PiB at most, with different names.
+/// Up to 1,024 RAM blocks, 4 PiB at most, with different names; none when the stream was not understood.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RamBlocks(Vec<RamBlock>);
 
 impl RamBlocks {
     /// # Errors
-    /// When there are none, too many, two of one name, or more than 4 PiB of memory.
+    /// When there are too many, two of one name, or more than 4 PiB of memory.
     pub fn new(blocks: Vec<RamBlock>) -> Result<Self, Invalid> {
         const FIELD: &str = "Admission.blocks";
-        count(FIELD, blocks.len(), 1, BLOCKS_MAX)?;
+        count(FIELD, blocks.len(), 0, BLOCKS_MAX)?;
         let mut names = BTreeSet::new();
         let mut total = 0_u64;
         for (index, block) in blocks.iter().enumerate() {

@@ -38,6 +38,12 @@ impl<const MAX: usize> Text<MAX> {
         (!kept.is_empty()).then(|| Self(kept.replace(char::is_control, " ")))
     }
 
+    /// The same for an explanation that has to be there: a dash where there is nothing.
+    #[must_use]
+    pub fn explaining(text: &str) -> Self {
+        Self::cut(text).unwrap_or_else(|| Self("-".into()))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

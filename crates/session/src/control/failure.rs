@@ -1,6 +1,8 @@
 //! What went wrong and whose fault it is: `error.proto`. The Rust type is not called `Error`, because to receive one is
 //! not to fail at receiving.
 
+use core::fmt;
+
 use super::bounded::Text;
 use super::enumeration::enumeration;
 use super::invalid::Invalid;
@@ -15,6 +17,24 @@ pub struct Failure {
     pub fault: Fault,
     /// What happened, in words, and what to do.
     pub message: Text<1024>,
+}
+
+impl Failure {
+    /// A failure in words of this program's own, cut to what the channel carries.
+    #[must_use]
+    pub fn new(kind: ErrorKind, fault: Fault, message: &str) -> Self {
+        Self {
+            kind,
+            fault,
+            message: Text::explaining(message),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.as_str())
+    }
 }
 
 enumeration! {

@@ -34,6 +34,9 @@ pub struct Hello {
     pub resume: bool,
     /// Name and version of the program, for logs.
     pub software: Option<Text<255>>,
+    /// The name or address by which the source checked the receiver's certificate. The source's hello has it, the
+    /// receiver's has none; in any other a peer finds a fault.
+    pub peer_name: Option<Text<255>>,
 }
 
 impl Hello {
@@ -54,14 +57,24 @@ impl TryFrom<wire::Hello> for Hello {
     type Error = Invalid;
 
     fn try_from(wire: wire::Hello) -> Result<Self, Invalid> {
+        const PEER_NAME: &str = "Hello.peer_name";
+        let role = Role::from_wire("Hello.role", wire.role)?;
         Ok(Self {
             wire_versions: Distinct::from_wire("Hello.wire_versions", &wire.wire_versions)?,
-            role: Role::from_wire("Hello.role", wire.role)?,
+            role,
             session: SessionId(array("Hello.session", &wire.session)?),
             resume: wire.resume,
             software: match wire.software {
                 none if none.is_empty() => None,
                 some => Some(Text::new("Hello.software", some)?),
+            },
+            peer_name: match (role, wire.peer_name) {
+                (Role::Source, name) => Some(Text::new(PEER_NAME, name)?),
+                (Role::Receiver, none) if none.is_empty() => None,
+                (Role::Receiver, name) => {
+                    let (least, most, found) = (0, 0, name.len());
+                    return Err(Why::Length { least, most, found }.of(PEER_NAME));
+                }
             },
         })
     }
@@ -75,6 +88,7 @@ impl From<Hello> for wire::Hello {
             session: hello.session.0.to_vec(),
             resume: hello.resume,
             software: hello.software.map(Text::into_string).unwrap_or_default(),
+            peer_name: hello.peer_name.map(Text::into_string).unwrap_or_default(),
         }
     }
 }
@@ -193,6 +207,8 @@ pub struct Offer {
     pub page_size: PageSize,
     /// The most memory for mirrored state.
     pub mirror: MirrorBudget,
+    /// Both memories are to be read again while the guest is stopped.
+    pub verify_full: bool,
 }
 
 impl TryFrom<wire::Offer> for Offer {
@@ -218,6 +234,7 @@ impl TryFrom<wire::Offer> for Offer {
                     .of("Offer.page_size")
                 })?,
             mirror: present("Offer.mirror", wire.mirror)?.try_into()?,
+            verify_full: wire.verify_full,
         })
     }
 }
@@ -235,6 +252,7 @@ impl From<Offer> for wire::Offer {
             // At most 64 KiB.
             page_size: u32::try_from(offer.page_size.bytes()).unwrap_or(u32::MAX),
             mirror: Some(offer.mirror.into()),
+            verify_full: offer.verify_full,
         }
     }
 }
@@ -252,6 +270,44 @@ pub struct Choice {
     pub lanes: LaneCount,
     /// Memory for mirrored state.
     pub mirror: MirrorBudget,
+    /// The QEMU that the guest goes to.
+    pub destination: Destination,
+}
+
+/// The destination's QEMU, as far as the source's has to know it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Destination {
+    /// The receiver controls it by QMP.
+    pub managed: bool,
+    /// It can send `SWITCHOVER_ACK`.
+    pub switchover_ack: bool,
+    /// Its version, where it is known.
+    pub qemu: Option<Text<255>>,
+}
+
+impl TryFrom<wire::Destination> for Destination {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Destination) -> Result<Self, Invalid> {
+        Ok(Self {
+            managed: wire.managed,
+            switchover_ack: wire.switchover_ack,
+            qemu: match wire.qemu {
+                none if none.is_empty() => None,
+                some => Some(Text::new("Destination.qemu", some)?),
+            },
+        })
+    }
+}
+
+impl From<Destination> for wire::Destination {
+    fn from(destination: Destination) -> Self {
+        Self {
+            managed: destination.managed,
+            switchover_ack: destination.switchover_ack,
+            qemu: destination.qemu.map(Text::into_string).unwrap_or_default(),
+        }
+    }
 }
 
 impl Choice {
@@ -280,7 +336,12 @@ impl Choice {
             1,
             offer.lanes.lanes().into(),
         )?;
-        self.mirror.check_within(&offer.mirror)
+        self.mirror.check_within(&offer.mirror)?;
+        // Only by QMP can memory be read again.
+        if offer.verify_full && !self.destination.managed {
+            return Err(Why::Missing.of("Destination.managed"));
+        }
+        Ok(())
     }
 }
 
@@ -306,6 +367,7 @@ impl TryFrom<wire::Choice> for Choice {
             codecs: Distinct::from_wire("Choice.codecs", &wire.codecs)?,
             lanes: LaneCount::new("Choice.lanes", wire.lanes)?,
             mirror: present("Choice.mirror", wire.mirror)?.try_into()?,
+            destination: present("Choice.destination", wire.destination)?.try_into()?,
         })
     }
 }
@@ -318,6 +380,7 @@ impl From<Choice> for wire::Choice {
             codecs: choice.codecs.to_wire(),
             lanes: choice.lanes.lanes().into(),
             mirror: Some(choice.mirror.into()),
+            destination: Some(choice.destination.into()),
         }
     }
 }

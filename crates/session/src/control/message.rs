@@ -10,7 +10,7 @@ use super::flow::{BatchRanges, LaneTokens, Pong, Void};
 use super::handshake::{Choice, Hello, Offer, Shares};
 use super::invalid::{Invalid, array};
 use super::redacted::Redacted;
-use super::stage::StageChange;
+use super::stage::{StageChange, Verification};
 use super::wire;
 use super::wire::envelope::Kind;
 
@@ -49,36 +49,64 @@ pub enum Message {
     Pong(Pong),
     /// The keys that a lane goes over to.
     Epoch(Epoch),
+    /// What was read again.
+    Verification(Verification),
     /// The end.
     Failure(Failure),
 }
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, content): (_, &dyn fmt::Debug) = match self {
-            Self::Hello(hello) => ("Hello", hello),
-            Self::Offer(offer) => ("Offer", offer),
-            Self::Choice(choice) => ("Choice", choice),
-            Self::Admission(admission) => ("Admission", admission),
-            Self::Verdict(verdict) => ("Verdict", verdict),
-            Self::Shares(shares) => ("Shares", shares),
-            Self::Confirmation(value) => ("Confirmation", &Redacted(value)),
-            Self::LaneTokens(tokens) => ("LaneTokens", tokens),
-            Self::Acknowledgement(ranges) => ("Acknowledgement", ranges),
-            Self::Void(void) => ("Void", void),
-            Self::StageChange(change) => ("StageChange", change),
-            Self::ReturnPath(data) => ("ReturnPath", data),
-            Self::Progress(progress) => ("Progress", progress),
-            Self::Ping(ping) => ("Ping", ping),
-            Self::Pong(pong) => ("Pong", pong),
-            Self::Epoch(epoch) => ("Epoch", epoch),
-            Self::Failure(failure) => ("Failure", failure),
+        let content: &dyn fmt::Debug = match self {
+            Self::Hello(hello) => hello,
+            Self::Offer(offer) => offer,
+            Self::Choice(choice) => choice,
+            Self::Admission(admission) => admission,
+            Self::Verdict(verdict) => verdict,
+            Self::Shares(shares) => shares,
+            Self::Confirmation(value) => &Redacted(value),
+            Self::LaneTokens(tokens) => tokens,
+            Self::Acknowledgement(ranges) => ranges,
+            Self::Void(void) => void,
+            Self::StageChange(change) => change,
+            Self::ReturnPath(data) => data,
+            Self::Progress(progress) => progress,
+            Self::Ping(ping) => ping,
+            Self::Pong(pong) => pong,
+            Self::Epoch(epoch) => epoch,
+            Self::Verification(verification) => verification,
+            Self::Failure(failure) => failure,
         };
-        f.debug_tuple(name).field(content).finish()
+        f.debug_tuple(self.kind()).field(content).finish()
     }
 }
 
 impl Message {
+    /// The kind's name, as `.proto` has it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "Hello",
+            Self::Offer(_) => "Offer",
+            Self::Choice(_) => "Choice",
+            Self::Admission(_) => "Admission",
+            Self::Verdict(_) => "Verdict",
+            Self::Shares(_) => "Shares",
+            Self::Confirmation(_) => "Confirmation",
+            Self::LaneTokens(_) => "LaneTokens",
+            Self::Acknowledgement(_) => "Acknowledgement",
+            Self::Void(_) => "Void",
+            Self::StageChange(_) => "StageChange",
+            Self::ReturnPath(_) => "ReturnPath",
+            Self::Progress(_) => "Progress",
+            Self::Ping(_) => "Ping",
+            Self::Pong(_) => "Pong",
+            Self::Epoch(_) => "Epoch",
+            Self::Verification(_) => "Verification",
+            Self::Failure(_) => "Error",
+        }
+    }
+
     /// A peer that does not know the kind must not go on without it.
     const fn is_critical(&self) -> bool {
         !matches!(self, Self::Progress(_) | Self::Ping(_) | Self::Pong(_))
@@ -108,6 +136,7 @@ impl TryFrom<Kind> for Message {
             Kind::Ping(wire) => Self::Ping(wire),
             Kind::Pong(wire) => Self::Pong(wire.try_into()?),
             Kind::Epoch(wire) => Self::Epoch(wire.try_into()?),
+            Kind::Verification(wire) => Self::Verification(wire.try_into()?),
             Kind::Error(wire) => Self::Failure(wire.try_into()?),
         })
     }
@@ -137,6 +166,7 @@ impl From<Message> for wire::Envelope {
             Message::Ping(ping) => Kind::Ping(ping),
             Message::Pong(pong) => Kind::Pong(pong.into()),
             Message::Epoch(epoch) => Kind::Epoch(epoch.into()),
+            Message::Verification(verification) => Kind::Verification(verification.into()),
             Message::Failure(failure) => Kind::Error(failure.into()),
         };
         Self {

@@ -37,11 +37,13 @@ pub use epoch::{Direction, Epoch};
 pub use failure::{ErrorKind, Failure, Fault};
 pub use flow::{BatchRange, BatchRanges, LaneToken, LaneTokens, Pong, Void};
 pub use frame::{Decoder, Frame, FrameError, LEN_MAX, LEN_MAX_BEFORE_HELLO, Received};
-pub use handshake::{Choice, Hello, LaneCount, MirrorBudget, Offer, Role, SessionId, Shares};
+pub use handshake::{
+    Choice, Destination, Hello, LaneCount, MirrorBudget, Offer, Role, SessionId, Shares,
+};
 pub use invalid::{Invalid, Why};
 pub use message::Message;
 pub use outline::FIELDS_MAX;
-pub use stage::{RunState, StageChange};
+pub use stage::{RunState, StageChange, Verification};
 
 /// The types that prost makes of the `.proto` files; unchecked. Only the plainest of them go further than this module.
 #[expect(

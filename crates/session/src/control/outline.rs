@@ -18,7 +18,7 @@ pub const FIELDS_MAX: usize = 2048;
 /// Numbers of kinds; those below stand beside the kind.
 const FIRST_KIND: u64 = 16;
 /// The kinds of this version: the members of `Envelope`'s oneof, which has no holes.
-const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=32;
+const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=33;
 const HELLO: u64 = 16;
 const CHOICE: u64 = 18;
 const ERROR: u64 = 31;
@@ -107,9 +107,9 @@ struct Shape(&'static [(RangeInclusive<u64>, Shape)]);
 /// The shape of a kind, by its number in `Envelope`.
 const fn shape(kind: u64) -> Shape {
     match kind {
-        // Offer.mirror, Choice.mirror, Admission.blocks
+        // Offer.mirror, Choice.mirror and .destination, Admission.blocks
         17 => Shape(&[(6..=6, Shape(&[]))]),
-        18 => Shape(&[(5..=5, Shape(&[]))]),
+        18 => Shape(&[(5..=6, Shape(&[]))]),
         19 => Shape(&[(4..=4, Shape(&[]))]),
         // Verdict's two, and the lists of LaneTokens, Acknowledgement and Void
         20 => Shape(&[(1..=2, Shape(&[]))]),

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::stage::StageChange;
+use super::stage::{StageChange, Verification};
 use super::wire;
 
 pub(super) struct Redacted<'a>(pub(super) &'a [u8]);
@@ -33,10 +33,17 @@ redacted!(Shares { ; ecdh, mlkem });
 redacted!(Confirmation { ; value });
 redacted!(Drained { batches; version_map });
 redacted!(Prepared { batches; version_map });
+redacted!(Verification { bytes, ranges; digest });
 
 impl fmt::Debug for StageChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The wire's form knows what to leave out.
         wire::StageChange::from(self.clone()).change.fmt(f)
+    }
+}
+
+impl fmt::Debug for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        wire::Verification::from(*self).fmt(f)
     }
 }

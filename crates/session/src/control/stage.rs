@@ -62,6 +62,39 @@ enumeration! {
     }
 }
 
+/// What an end read when it read the guest's memory again.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Verification {
+    /// The digest over it.
+    pub digest: [u8; 32],
+    /// How many bytes it read.
+    pub bytes: u64,
+    /// In how many ranges.
+    pub ranges: u32,
+}
+
+impl TryFrom<wire::Verification> for Verification {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Verification) -> Result<Self, Invalid> {
+        Ok(Self {
+            digest: array("Verification.digest", &wire.digest)?,
+            bytes: wire.bytes,
+            ranges: wire.ranges,
+        })
+    }
+}
+
+impl From<Verification> for wire::Verification {
+    fn from(verification: Verification) -> Self {
+        Self {
+            digest: verification.digest.to_vec(),
+            bytes: verification.bytes,
+            ranges: verification.ranges,
+        }
+    }
+}
+
 impl TryFrom<wire::StageChange> for StageChange {
     type Error = Invalid;
 

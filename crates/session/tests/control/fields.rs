@@ -4,7 +4,7 @@ use prost::Message as _;
 use sealift_session::control::wire::{self, envelope::Kind};
 use sealift_session::control::{
     BatchRange, BatchRanges, Bytes, Choice, Epoch, Frame, Invalid, LaneToken, LaneTokens, Message,
-    Shares, StageChange, Why,
+    Shares, StageChange, Verification, Why,
 };
 
 use super::{accepted, invalid};
@@ -257,6 +257,7 @@ fn epochs() {
         codecs: vec![],
         lanes,
         mirror: Some(wire::MirrorBudget::default()),
+        destination: Some(wire::Destination::default()),
     };
     let check = |lanes| {
         let choice = Choice::try_from(choice(lanes)).unwrap();
@@ -319,6 +320,11 @@ fn secrets_stay_out_of_logs() {
         Message::Confirmation(secret),
         Message::StageChange(drained),
         Message::StageChange(prepared),
+        Message::Verification(Verification {
+            digest: secret,
+            bytes: 1,
+            ranges: 1,
+        }),
         Message::Shares(Shares {
             ecdh: Bytes::new("", secret.to_vec()).unwrap(),
             mlkem: Bytes::new("", secret.to_vec()).unwrap(),
@@ -354,6 +360,7 @@ fn a_token_is_for_a_lane_that_was_agreed_on() {
         codecs: vec![],
         lanes: 4,
         mirror: Some(wire::MirrorBudget::default()),
+        destination: Some(wire::Destination::default()),
     };
     let choice = Choice::try_from(choice).unwrap();
     let tokens = |lane| LaneTokens::new(vec![LaneToken::new(lane, [1; 32].into())]).unwrap();

@@ -93,6 +93,24 @@ fn hellos() {
         "Hello.software",
         long,
     );
+    let name = "Hello.peer_name";
+    invalid(with(|hello| hello.peer_name = "x".repeat(256)), name, long);
+    let nobody = Why::Length {
+        least: 1,
+        most: 255,
+        found: 0,
+    };
+    invalid(with(|hello| hello.peer_name.clear()), name, nobody);
+    let receivers = Why::Length {
+        least: 0,
+        most: 0,
+        found: 6,
+    };
+    invalid(
+        with(|hello| hello.role = wire::Role::Receiver.into()),
+        name,
+        receivers,
+    );
 }
 
 #[test]
@@ -192,6 +210,7 @@ fn a_choice_takes_what_was_offered() {
         codecs: vec![1, 3],
         lanes: 4,
         mirror: Some(wire::MirrorBudget::default()),
+        destination: Some(wire::Destination::default()),
     };
     let check = |choice: wire::Choice| Choice::try_from(choice).unwrap().check_within(&offer);
     let refused = |field, why| Err(Invalid { field, why });
@@ -232,10 +251,57 @@ fn a_choice_takes_what_was_offered() {
         most: 0,
         found: 1,
     };
-    assert_eq!(
-        check(wire::Choice { mirror, ..good }),
-        refused("MirrorBudget.bases", much)
-    );
+    let bases = wire::Choice {
+        mirror,
+        ..good.clone()
+    };
+    assert_eq!(check(bases), refused("MirrorBudget.bases", much));
+    let nowhere = wire::Choice {
+        destination: None,
+        ..good
+    };
+    invalid(Kind::Choice(nowhere), "Choice.destination", Why::Missing);
+}
+
+#[test]
+fn memory_is_read_again_only_where_the_destination_is_managed() {
+    let offer = wire::Offer {
+        verify_full: true,
+        ..offer()
+    }
+    .try_into()
+    .unwrap();
+    let check = |managed| {
+        let choice = wire::Choice {
+            suite: 0x0101,
+            digest: 1,
+            codecs: vec![],
+            lanes: 4,
+            mirror: Some(wire::MirrorBudget::default()),
+            destination: Some(wire::Destination {
+                managed,
+                ..Default::default()
+            }),
+        };
+        Choice::try_from(choice).unwrap().check_within(&offer)
+    };
+    assert_eq!(check(true), Ok(()));
+    let (field, why) = ("Destination.managed", Why::Missing);
+    assert_eq!(check(false), Err(Invalid { field, why }));
+}
+
+#[test]
+fn a_stream_that_was_not_understood_has_no_blocks() {
+    let guest = wire::Admission {
+        blocks: vec![],
+        ..admission()
+    };
+    let frame = Frame::of(Message::Admission(guest.try_into().unwrap()));
+    let received = accepted().next(&mut frame.as_bytes()).unwrap().unwrap();
+    assert!(matches!(
+        received.message,
+        Message::Admission(guest) if guest.blocks.as_slice().is_empty()
+    ));
 }
 
 #[test]
@@ -272,15 +338,10 @@ fn admissions() {
     };
     invalid(with(|guest| guest.uuid.clear()), "Admission.uuid", uuid);
     let blocks = |found| Why::Count {
-        least: 1,
+        least: 0,
         most: 1024,
         found,
     };
-    invalid(
-        with(|guest| guest.blocks.clear()),
-        "Admission.blocks",
-        blocks(0),
-    );
     let many = with(|guest| guest.blocks = (0..=1024).map(|n| block(&n.to_string())).collect());
     invalid(many, "Admission.blocks", blocks(1025));
     let twice = with(|guest| guest.blocks = vec![block("a"), block("b"), block("a")]);
@@ -439,6 +500,7 @@ fn a_budget_is_bounded_in_each_part() {
                 bases,
                 windows,
             }),
+            destination: Some(wire::Destination::default()),
         };
         let why = Why::Number {
             least: 0,

@@ -14,7 +14,7 @@ mod roundtrip;
 use prost::Message as _;
 use sealift_session::control::wire::{self, envelope::Kind};
 use sealift_session::control::{
-    Decoder, Distinct, FrameError, Hello, Invalid, Received, Role, SessionId, Why,
+    Decoder, Distinct, FrameError, Hello, Invalid, Received, Role, SessionId, Text, Why,
 };
 
 pub(crate) fn hello() -> Hello {
@@ -24,6 +24,7 @@ pub(crate) fn hello() -> Hello {
         session: SessionId([7; 16]),
         resume: false,
         software: None,
+        peer_name: Some(Text::new("", "host-b".into()).unwrap()),
     }
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn offer() -> wire::Offer {
         lanes: 4,
         page_size: 4096,
         mirror: Some(wire::MirrorBudget::default()),
+        verify_full: false,
     }
 }
 

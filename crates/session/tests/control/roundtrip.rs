@@ -4,10 +4,10 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use sealift_pages::PageSize;
 use sealift_session::control::{
-    Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Direction, Distinct, Epoch,
-    ErrorKind, Failure, Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message,
+    Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Destination, Direction, Distinct,
+    Epoch, ErrorKind, Failure, Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message,
     MirrorBudget, Offer, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState,
-    SessionId, Shares, StageChange, Text, Verdict, Void, wire,
+    SessionId, Shares, StageChange, Text, Verdict, Verification, Void, wire,
 };
 
 use super::accepted;
@@ -50,14 +50,18 @@ fn hello() -> impl Strategy<Value = Hello> {
         any::<[u8; 16]>(),
         any::<bool>(),
         prop::option::of(text()),
+        text(),
     )
-        .prop_map(|(wire_versions, role, session, resume, software)| Hello {
-            wire_versions,
-            role,
-            session: SessionId(session),
-            resume,
-            software,
-        })
+        .prop_map(
+            |(wire_versions, role, session, resume, software, name)| Hello {
+                wire_versions,
+                role,
+                session: SessionId(session),
+                resume,
+                software,
+                peer_name: (role == Role::Source).then_some(name),
+            },
+        )
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
@@ -74,35 +78,53 @@ fn offer() -> impl Strategy<Value = Offer> {
         lanes(),
         page_size,
         mirror(),
+        any::<bool>(),
     )
         .prop_map(
-            |(suites, digests, codecs, lanes, page_size, mirror)| Offer {
+            |(suites, digests, codecs, lanes, page_size, mirror, verify_full)| Offer {
                 suites,
                 digests,
                 codecs,
                 lanes,
                 page_size,
                 mirror,
+                verify_full,
             },
         )
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    (any::<u16>(), any::<u8>(), distinct(), lanes(), mirror()).prop_map(
-        |(suite, digest, codecs, lanes, mirror)| Choice {
-            suite,
-            digest,
-            codecs,
-            lanes,
-            mirror,
+    let destination = (any::<bool>(), any::<bool>(), prop::option::of(text())).prop_map(
+        |(managed, switchover_ack, qemu)| Destination {
+            managed,
+            switchover_ack,
+            qemu,
         },
+    );
+    (
+        any::<u16>(),
+        any::<u8>(),
+        distinct(),
+        lanes(),
+        mirror(),
+        destination,
     )
+        .prop_map(
+            |(suite, digest, codecs, lanes, mirror, destination)| Choice {
+                suite,
+                digest,
+                codecs,
+                lanes,
+                mirror,
+                destination,
+            },
+        )
 }
 
 fn admission() -> impl Strategy<Value = Admission> {
     let block = (1u64..1 << 35, 12u32..=30);
     let blocks =
-        prop::collection::btree_map(vec(any::<u8>(), 1..40), block, 1..20).prop_map(|blocks| {
+        prop::collection::btree_map(vec(any::<u8>(), 1..40), block, 0..20).prop_map(|blocks| {
             let block = |(name, (pages, shift)): (Vec<u8>, (u64, u32))| {
                 RamBlock::new(Bytes::new("", name).unwrap(), pages << 12, 1 << shift).unwrap()
             };
@@ -204,6 +226,14 @@ fn message() -> impl Strategy<Value = Message> {
     let ping = any::<[u64; 2]>().prop_map(|[id, sent_ns]| wire::Ping { id, sent_ns });
     let pong = any::<[u64; 3]>()
         .prop_map(|[id, one, other]| Pong::new(id, one.min(other), one.max(other)).unwrap());
+    let verification =
+        (any::<[u8; 32]>(), any::<u64>(), any::<u32>()).prop_map(|(digest, bytes, ranges)| {
+            Verification {
+                digest,
+                bytes,
+                ranges,
+            }
+        });
     prop_oneof![
         hello().prop_map(Message::Hello),
         offer().prop_map(Message::Offer),
@@ -221,6 +251,7 @@ fn message() -> impl Strategy<Value = Message> {
         ping.prop_map(Message::Ping),
         pong.prop_map(Message::Pong),
         epoch().prop_map(Message::Epoch),
+        verification.prop_map(Message::Verification),
         failure().prop_map(Message::Failure),
     ]
 }
