@@ -93,11 +93,18 @@ impl Secured {
     /// # Errors
     /// [`Error::Tls`].
     pub fn exporter(&self) -> Result<Exporter, Error> {
-        let (_, session) = self.stream.get_ref();
         Exporter::fill(|bytes| {
-            session
-                .export_keying_material(bytes, Exporter::LABEL, None)
-                .map(drop)
+            match &self.stream {
+                TlsStream::Client(stream) => {
+                    let session = stream.get_ref().1;
+                    session.export_keying_material(bytes, Exporter::LABEL, None)
+                }
+                TlsStream::Server(stream) => {
+                    let session = stream.get_ref().1;
+                    session.export_keying_material(bytes, Exporter::LABEL, None)
+                }
+            }
+            .map(drop)
         })
         .map_err(Error::Tls)
     }

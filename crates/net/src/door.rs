@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept ─▶ room for a stranger? ─▶ first byte ─┬─ 0x16 ─▶ TLS handshake ─▶ Caller::Control
-//!              64 in all, 16 per address         └─ 's' ──▶ 92 bytes ──────▶ Caller::Lane
+//!              64 in all, 16 per address         └─ other ▶ 92 bytes ──────▶ Caller::Lane
 //! ```
 //!
 //! Until a caller has proven itself it costs a task, its socket, and what TLS needs for one handshake, for ten seconds at most.
@@ -129,9 +129,6 @@ async fn greet(mut stream: TcpStream, from: SocketAddr, config: Arc<ServerConfig
             Ok(connection) => Caller::Control { connection, from },
             Err(error) => Caller::Refused { from, error },
         });
-    }
-    if first[0] != LaneHello::MAGIC[0] {
-        return None;
     }
     let mut hello = [0; LaneHello::LENGTH];
     match timeout(HANDSHAKE_WITHIN, stream.read_exact(&mut hello)).await {

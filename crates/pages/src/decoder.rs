@@ -139,6 +139,12 @@ impl Decoded {
         self.number
     }
 
+    /// Bytes of memory that it takes, and will take when it is resolved.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.contents.bytes().len() + self.listing.opaque_len()
+    }
+
     /// It names contents of other batches: until [`Mirror::resolve`](crate::Mirror::resolve) it cannot be verified.
     #[must_use]
     pub fn needs_others(&self) -> bool {

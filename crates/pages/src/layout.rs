@@ -112,7 +112,8 @@ impl Layout {
         self.page_size
     }
 
-    pub(crate) const fn agreed(&self) -> &Agreed {
+    #[must_use]
+    pub const fn agreed(&self) -> &Agreed {
         &self.agreed
     }
 

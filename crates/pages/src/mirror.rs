@@ -15,6 +15,7 @@ use core::fmt;
 use crate::contents::Contents;
 use crate::decoder::Decoded;
 use crate::digest::Digest;
+use crate::layout::{Address, PageSize};
 use crate::listing::{Entry, Listing};
 use crate::record::Origin;
 
@@ -130,6 +131,23 @@ impl Resolved {
     /// What it says, in order.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.listing.entries(&self.contents)
+    }
+
+    /// The pages in it and how many follow each, in order.
+    pub fn addresses(&self) -> impl Iterator<Item = (Address, u64)> {
+        self.listing.addresses(&self.contents)
+    }
+
+    /// The guest's page size.
+    #[must_use]
+    pub fn page_size(&self) -> PageSize {
+        self.contents.page_size()
+    }
+
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.content_len() + self.opaque_len()
     }
 
     /// Bytes of its pages that are not zero.

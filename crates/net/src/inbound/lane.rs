@@ -95,6 +95,7 @@ impl Thread {
                 Err(error) => return End::Broken(Broken::Seal(error)),
             };
             shared.wire.fetch_add(wire, Ordering::Relaxed);
+            shared.bytes.fetch_add(length as u64, Ordering::Relaxed);
             let held = shared.placed.hold(length as u64);
             if held > HELD_MAX {
                 return End::Broken(Broken::TooMuch { held });

@@ -25,7 +25,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Decoder, Layout, Mirror, Resolved, Tally};
+use sealift_pages::{Decoder, Layout, Mirror, Resolved};
 use sealift_precopy::VersionMap;
 use sealift_seal::{Keyed, Ledger, Opener, Receiver};
 use sealift_session::control::Epoch;
@@ -79,8 +79,12 @@ pub enum Event {
 pub enum Broken {
     /// A batch did not open, or was replayed.
     Seal(sealift_seal::Error),
-    /// A batch does not say what its digest says, or is not of the format.
-    Pages(sealift_pages::DecodeError),
+    /// A batch is not of the format.
+    Decode(sealift_pages::DecodeError),
+    /// A batch names what is not there.
+    Resolve(sealift_pages::Unresolvable),
+    /// A batch does not say what its digest says.
+    Altered(sealift_pages::Altered),
     /// The source sends more than it may have on its way.
     TooMuch {
         /// Bytes held.
@@ -92,6 +96,17 @@ pub enum Broken {
     Placement(String),
     /// The number of a batch does not fit the version map.
     Versions(u64),
+}
+
+/// Where the way in stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// Pages that batches put, one by one.
+    pub pages: u64,
+    /// Bytes of opened bodies.
+    pub bytes: u64,
+    /// Bytes that the lanes carried, headers and tags included.
+    pub wire: u64,
 }
 
 /// The way in. Dropping it closes it.
@@ -112,7 +127,8 @@ struct Shared {
     placed: Placed,
     closed: AtomicBool,
     versions: Mutex<VersionMap>,
-    tally: Mutex<Tally>,
+    pages: AtomicU64,
+    bytes: AtomicU64,
     wire: AtomicU64,
     events: UnboundedSender<Event>,
 }
@@ -159,7 +175,8 @@ impl Inbound {
             placed,
             closed: AtomicBool::new(false),
             versions: Mutex::new(versions),
-            tally: Mutex::new(Tally::default()),
+            pages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             wire: AtomicU64::new(0),
             events,
         });
@@ -220,11 +237,15 @@ impl Inbound {
         lock(&self.shared.versions).digest(algorithm)
     }
 
-    /// What arrived so far, and how many bytes the lanes carried.
+    /// Where it stands.
     #[must_use]
-    pub fn standing(&self) -> (Tally, u64) {
-        let tally = lock(&self.shared.tally).clone();
-        (tally, self.shared.wire.load(Ordering::Relaxed))
+    pub fn standing(&self) -> Standing {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Standing {
+            pages: read(&self.shared.pages),
+            bytes: read(&self.shared.bytes),
+            wire: read(&self.shared.wire),
+        }
     }
 
     /// Closes it: connections are cut, threads end.

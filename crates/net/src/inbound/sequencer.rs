@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel as queue;
 use sealift_pages::{Decoded, Mirror};
@@ -36,17 +37,19 @@ impl Sequencer {
     }
 
     fn place(&mut self, decoded: Decoded) -> Result<(), Broken> {
-        let batch = self.mirror.resolve(decoded).map_err(Broken::Pages)?;
-        batch.verify().map_err(Broken::Pages)?;
-        *lock(&self.shared.tally) += batch.tally();
+        let batch = self.mirror.resolve(decoded).map_err(Broken::Resolve)?;
+        batch.verify().map_err(Broken::Altered)?;
+        let mut pages = 0;
         {
             let mut versions = lock(&self.shared.versions);
             for (first, run) in batch.addresses() {
                 versions
                     .stamp(first, run, batch.number())
                     .map_err(|_| Broken::Versions(batch.number()))?;
+                pages += run;
             }
         }
+        self.shared.pages.fetch_add(pages, Ordering::Relaxed);
         self.placement.place(batch).map_err(Broken::Placement)
     }
 }

@@ -30,9 +30,9 @@ impl Worker {
             let body = buffer.get(..length).unwrap_or(&buffer);
             let decoded = match self.decoder.decode(body, number, &self.shared.layout) {
                 Ok(decoded) => decoded,
-                Err(error) => return self.shared.broken(Broken::Pages(error)),
+                Err(error) => return self.shared.broken(Broken::Decode(error)),
             };
-            let held = self.shared.placed.hold(decoded.memory());
+            let held = self.shared.placed.hold(decoded.memory() as u64);
             self.shared.placed.free(length as u64);
             if held > HELD_MAX {
                 return self.shared.broken(Broken::TooMuch { held });
