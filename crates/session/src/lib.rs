@@ -12,4 +12,5 @@ extern crate alloc;
 extern crate std;
 
 pub mod control;
+pub mod handshake;
 pub mod lane;

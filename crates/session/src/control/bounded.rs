@@ -1,8 +1,10 @@
 //! Strings, bytes and lists that cannot be longer than the control channel allows.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use core::num::NonZeroU32;
 
 use super::invalid::{Invalid, Why, count};
 
@@ -137,6 +139,13 @@ impl<T: Copy + Into<u32> + TryFrom<u32>, const MIN: usize> Distinct<T, MIN> {
 
     pub(super) fn to_wire(&self) -> Vec<u32> {
         self.0.iter().map(|&number| number.into()).collect()
+    }
+}
+
+/// A list of one.
+impl From<NonZeroU32> for Distinct<u32, 1> {
+    fn from(number: NonZeroU32) -> Self {
+        Self(vec![number.get()])
     }
 }
 

@@ -166,6 +166,16 @@ impl MirrorBudget {
         self.windows
     }
 
+    /// The lesser of two, in each part.
+    #[must_use]
+    pub fn least(self, other: Self) -> Self {
+        Self {
+            slots: self.slots.min(other.slots),
+            bases: self.bases.min(other.bases),
+            windows: self.windows.min(other.windows),
+        }
+    }
+
     fn check_within(&self, offered: &Self) -> Result<(), Invalid> {
         number("MirrorBudget.slots", self.slots, 0, offered.slots)?;
         number("MirrorBudget.bases", self.bases, 0, offered.bases)?;
