@@ -9,4 +9,5 @@
 #![forbid(unsafe_code)]
 
 pub mod figures;
+pub mod outcome;
 pub mod units;
