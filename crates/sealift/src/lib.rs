@@ -8,6 +8,9 @@
 //! Nothing here opens a socket or talks to QEMU: the commands do, in the binary.
 #![forbid(unsafe_code)]
 
+pub mod event;
 pub mod figures;
 pub mod outcome;
+pub mod report;
+pub mod reporter;
 pub mod units;
