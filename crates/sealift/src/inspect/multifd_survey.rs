@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use sealift::figures::uuid;
 use sealift_stream::PageSize;
 use sealift_stream::multifd::{self, Compression};
 
 use super::census::{Census, Kind};
-use super::report::{MultifdReport, Opaque, uuid};
+use super::report::{MultifdReport, Opaque};
 
 /// Blocks that are told apart: as many as a guest may have.
 const BLOCKS: usize = 1024;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use sealift::figures::grouped;
 use sealift_stream::{Cause, Surprise};
 use serde::Serialize;
 
@@ -102,18 +103,6 @@ impl Opaque {
             found: surprise.found.to_string(),
         })
     }
-}
-
-/// A UUID as people write it.
-pub(super) fn uuid(bytes: &[u8; 16]) -> String {
-    let hex = |part: &[u8]| {
-        part.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    let (a, b) = (&bytes[..4], &bytes[4..6]);
-    let (c, d, e) = (&bytes[6..8], &bytes[8..10], &bytes[10..]);
-    [a, b, c, d, e].map(hex).join("-")
 }
 
 impl Report {
@@ -321,35 +310,4 @@ fn write_opaque(out: &mut impl Write, opaque: Option<&Opaque>) -> io::Result<()>
         opaque.expected,
         opaque.found
     )
-}
-
-/// A number with its thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(grouped(7), "7");
-        assert_eq!(grouped(1000), "1,000");
-        assert_eq!(grouped(12_345_678), "12,345,678");
-    }
-
-    #[test]
-    fn a_uuid_is_written_as_people_write_it() {
-        let bytes = std::array::from_fn(|place| u8::try_from(place).unwrap());
-        assert_eq!(uuid(&bytes), "00010203-0405-0607-0809-0a0b0c0d0e0f");
-    }
 }

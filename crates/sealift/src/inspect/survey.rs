@@ -1,5 +1,6 @@
 //! What is noted of a main channel while its items go by.
 
+use sealift::figures::uuid;
 use sealift_stream::main_channel::{
     Command, Content, Emitter, Item, Page, Parser, Section, Setting,
 };
@@ -8,7 +9,7 @@ use sealift_stream::{Cause, PageSize};
 use super::census::{Census, Kind};
 use super::device_state::DeviceState;
 use super::lines::Lines;
-use super::report::{MainReport, Opaque, SectionKind, SectionLine, uuid};
+use super::report::{MainReport, Opaque, SectionKind, SectionLine};
 
 /// Notes on a main channel.
 #[derive(Default)]

@@ -1,0 +1,455 @@
+//! How a command ends: what happened, whose fault it is, what to do, where the guest is, and the exit code.
+//!
+//! ```text
+//!  sealift: the receiver refused the guest: 4.00 GiB are needed, 2.10 GiB are free
+//!    fault  the peer
+//!    to do  make room at the destination, or choose another
+//!    guest  still at the source, as it was
+//! ```
+//!
+//! A script reads the exit code; only 6 needs a person before anybody starts the guest again.
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+use std::process::ExitCode;
+
+use sealift_session::control::{self, ErrorKind, Failure, RefusalKind, Refused, Role};
+use serde::Serialize;
+
+use crate::figures::Shown;
+
+/// How a command ended, by kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It did what it was told.
+    Moved,
+    /// This host failed, before a guest was touched.
+    Host,
+    /// It was told something that cannot be.
+    Usage,
+    /// The peer did not want the guest.
+    Refused,
+    /// One end is not who it must be, or may not.
+    Authentication,
+    /// The migration failed.
+    StillAtSource,
+    /// Nobody here knows who must run the guest.
+    InDoubt,
+    /// Somebody asked for it to end.
+    Cancelled,
+}
+
+impl Kind {
+    /// Each of them, in the order of their codes.
+    pub const ALL: [Self; 8] = [
+        Self::Moved,
+        Self::Host,
+        Self::Usage,
+        Self::Refused,
+        Self::Authentication,
+        Self::StillAtSource,
+        Self::InDoubt,
+        Self::Cancelled,
+    ];
+
+    /// The exit code; these never change. 2 is also what clap ends with.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Moved => 0,
+            Self::Host => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Authentication => 4,
+            Self::StillAtSource => 5,
+            Self::InDoubt => 6,
+            Self::Cancelled => 7,
+        }
+    }
+
+    /// What the code tells.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Moved => "done: the guest has moved",
+            Self::Host => "this host failed; no guest was touched",
+            Self::Usage => "the command line is wrong",
+            Self::Refused => "refused by the peer; the guest is still at the source",
+            Self::Authentication => "authentication failed; the guest is still at the source",
+            Self::StillAtSource => "the migration failed; the guest is still at the source",
+            Self::InDoubt => "outcome in doubt: start the guest nowhere before you know",
+            Self::Cancelled => "cancelled; the guest is still at the source",
+        }
+    }
+
+    const fn guest(self) -> Option<Whereabouts> {
+        match self {
+            Self::Moved => Some(Whereabouts::Destination),
+            Self::Host | Self::Usage => None,
+            Self::Refused | Self::Authentication | Self::StillAtSource | Self::Cancelled => {
+                Some(Whereabouts::Source)
+            }
+            Self::InDoubt => Some(Whereabouts::Unknown),
+        }
+    }
+}
+
+/// All exit codes, for `sealift --help`.
+#[must_use]
+pub fn exit_codes() -> String {
+    let mut text = String::from("Exit codes:");
+    for kind in Kind::ALL {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n  {}  {}", kind.code(), kind.meaning());
+    }
+    text
+}
+
+/// Who must do something about it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The host that this runs on.
+    ThisHost,
+    /// The other end.
+    Peer,
+    /// What lies between.
+    Network,
+    /// The guest or its QEMU's set-up.
+    Guest,
+    /// Whoever gave the order.
+    User,
+}
+
+impl Fault {
+    /// A fault as the control channel names it, seen from one end.
+    #[must_use]
+    pub const fn seen_by(role: Role, fault: control::Fault) -> Self {
+        match (fault, role) {
+            (control::Fault::Source, Role::Source) | (control::Fault::Receiver, Role::Receiver) => {
+                Self::ThisHost
+            }
+            (control::Fault::Source, Role::Receiver) | (control::Fault::Receiver, Role::Source) => {
+                Self::Peer
+            }
+            (control::Fault::Network, _) => Self::Network,
+            (control::Fault::Guest, _) => Self::Guest,
+            (control::Fault::User, _) => Self::User,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ThisHost => "this host",
+            Self::Peer => "the peer",
+            Self::Network => "the network",
+            Self::Guest => "the guest",
+            Self::User => "the order that was given",
+        })
+    }
+}
+
+/// Where the guest is now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Whereabouts {
+    Destination,
+    Source,
+    Unknown,
+    File,
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Destination => "at the destination",
+            Self::Source => "still at the source, as it was",
+            Self::Unknown => "in doubt: start it nowhere before you know",
+            Self::File => "saved; paused at the source",
+        })
+    }
+}
+
+/// Who found that something went wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Teller {
+    /// This end did.
+    Us,
+    /// The other end did, and told us.
+    Peer,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Ending {
+    #[serde(rename = "outcome")]
+    kind: Kind,
+    code: u8,
+    message: String,
+    fault: Option<Fault>,
+    advice: Option<String>,
+    #[serde(rename = "guest_at")]
+    guest: Option<Whereabouts>,
+}
+
+impl Ending {
+    /// An ending of this kind, which also says where the guest is. `message` is one sentence.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code: kind.code(),
+            message: message.into(),
+            fault: None,
+            advice: None,
+            guest: kind.guest(),
+        }
+    }
+
+    /// The same for what an error and all its sources say.
+    #[must_use]
+    pub fn because(kind: Kind, error: &(dyn Error + 'static)) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            let _ = write!(message, ": {error}");
+            source = error.source();
+        }
+        Self::new(kind, message)
+    }
+
+    /// The guest was saved to a file.
+    #[must_use]
+    pub fn saved(message: impl Into<String>) -> Self {
+        let guest = Some(Whereabouts::File);
+        Self {
+            guest,
+            ..Self::new(Kind::Moved, message)
+        }
+    }
+
+    /// The receiver refused the guest: as the source tells it.
+    #[must_use]
+    pub fn refused(refused: &Refused) -> Self {
+        let message = format!("the receiver refused the guest: {}", {
+            refused.explanation.as_str()
+        });
+        Self::new(Kind::Refused, message).fault(match refused.kind {
+            RefusalKind::NotAllowed | RefusalKind::Duplicate => Fault::User,
+            RefusalKind::Memory
+            | RefusalKind::Destination
+            | RefusalKind::Busy
+            | RefusalKind::Resume => Fault::Peer,
+        })
+    }
+
+    /// A failure that ended the session while the guest was certain to stay at the source: as the end with this role tells it.
+    #[must_use]
+    pub fn failed(role: Role, failure: &Failure, teller: Teller) -> Self {
+        let peer = match (teller, role) {
+            (Teller::Us, _) => "",
+            (Teller::Peer, Role::Source) => "the receiver says: ",
+            (Teller::Peer, Role::Receiver) => "the source says: ",
+        };
+        let kind = match (failure.kind, teller) {
+            (ErrorKind::Identity, _) => Kind::Authentication,
+            (ErrorKind::Cancelled, _) => Kind::Cancelled,
+            (ErrorKind::Incompatible | ErrorKind::Resources, Teller::Peer) => Kind::Refused,
+            _ => Kind::StillAtSource,
+        };
+        Self::new(kind, format!("{peer}{}", failure.message.as_str()))
+            .fault(Fault::seen_by(role, failure.fault))
+    }
+
+    /// Says whose fault it is.
+    #[must_use]
+    pub fn fault(self, fault: Fault) -> Self {
+        let fault = Some(fault);
+        Self { fault, ..self }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn advice(self, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self { advice, ..self }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl From<&Ending> for ExitCode {
+    fn from(ending: &Ending) -> Self {
+        ending.code.into()
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.kind {
+            Kind::Moved => "",
+            _ => "sealift: ",
+        };
+        write!(f, "{name}{}", Shown(&self.message))?;
+        if let Some(fault) = self.fault {
+            write!(f, "\n  fault  {fault}")?;
+        }
+        if let Some(advice) = &self.advice {
+            write!(f, "\n  to do  {}", Shown(advice))?;
+        }
+        if let Some(guest) = self.guest {
+            write!(f, "\n  guest  {guest}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealift_session::control::Text;
+    use std::io;
+
+    fn text(text: &str) -> Text<1024> {
+        Text::new("test", text.into()).unwrap()
+    }
+
+    fn failure(kind: ErrorKind, fault: control::Fault) -> Failure {
+        let message = text("it broke");
+        Failure {
+            kind,
+            fault,
+            message,
+        }
+    }
+
+    #[test]
+    fn each_kind_has_its_code() {
+        assert_eq!(
+            exit_codes(),
+            "\
+Exit codes:
+  0  done: the guest has moved
+  1  this host failed; no guest was touched
+  2  the command line is wrong
+  3  refused by the peer; the guest is still at the source
+  4  authentication failed; the guest is still at the source
+  5  the migration failed; the guest is still at the source
+  6  outcome in doubt: start the guest nowhere before you know
+  7  cancelled; the guest is still at the source"
+        );
+    }
+
+    #[test]
+    fn a_refusal_tells_the_receivers_reason_and_where_the_guest_is() {
+        let ending = Ending::refused(&Refused {
+            kind: RefusalKind::Memory,
+            explanation: text("4.00 GiB are needed, 2.10 GiB are free"),
+        })
+        .advice("make room at the destination, or choose another");
+        assert_eq!(
+            ending.to_string(),
+            "\
+sealift: the receiver refused the guest: 4.00 GiB are needed, 2.10 GiB are free
+  fault  the peer
+  to do  make room at the destination, or choose another
+  guest  still at the source, as it was"
+        );
+        assert_eq!(
+            serde_json::to_value(&ending).unwrap(),
+            serde_json::json!({
+                "outcome": "refused", "code": 3,
+                "message": "the receiver refused the guest: 4.00 GiB are needed, 2.10 GiB are free",
+                "fault": "peer", "advice": "make room at the destination, or choose another", "guest_at": "source",
+            })
+        );
+    }
+
+    #[test]
+    fn success_says_where_the_guest_is_and_blames_nobody() {
+        let moved = Ending::new(Kind::Moved, "web1 has moved to host-b");
+        assert_eq!(
+            moved.to_string(),
+            "web1 has moved to host-b\n  guest  at the destination"
+        );
+        let saved = Ending::saved("web1 is in web1.sealed");
+        assert_eq!(
+            saved.to_string(),
+            "web1 is in web1.sealed\n  guest  saved; paused at the source"
+        );
+    }
+
+    #[test]
+    fn what_happened_before_any_guest_was_touched_says_nothing_of_one() {
+        let error = io::Error::other("address in use");
+        let ending = Ending::because(Kind::Host, &error).fault(Fault::ThisHost);
+        assert_eq!(
+            ending.to_string(),
+            "sealift: address in use\n  fault  this host"
+        );
+    }
+
+    #[test]
+    fn an_error_is_told_with_all_its_sources() {
+        let error = sealift_qemu::Error::Connect {
+            address: "unix:/run/qmp".parse().unwrap(),
+            source: io::Error::other("nobody listens"),
+        };
+        assert_eq!(
+            Ending::because(Kind::Host, &error).to_string(),
+            "sealift: cannot connect to QEMU's control socket unix:/run/qmp: nobody listens"
+        );
+    }
+
+    #[test]
+    fn the_same_failure_is_this_hosts_at_one_end_and_the_peers_at_the_other() {
+        let failure = failure(ErrorKind::Qemu, control::Fault::Receiver);
+        let source = Ending::failed(Role::Source, &failure, Teller::Peer);
+        let receiver = Ending::failed(Role::Receiver, &failure, Teller::Us);
+        assert_eq!(
+            source.to_string(),
+            "sealift: the receiver says: it broke\n  fault  the peer\n  guest  still at the source, as it was"
+        );
+        assert_eq!(
+            receiver.to_string(),
+            "sealift: it broke\n  fault  this host\n  guest  still at the source, as it was"
+        );
+        assert_eq!(source.kind(), Kind::StillAtSource);
+    }
+
+    #[test]
+    fn a_failures_kind_decides_the_exit_code() {
+        for (kind, teller, expected) in [
+            (ErrorKind::Identity, Teller::Us, Kind::Authentication),
+            (ErrorKind::Identity, Teller::Peer, Kind::Authentication),
+            (ErrorKind::Cancelled, Teller::Us, Kind::Cancelled),
+            (ErrorKind::Resources, Teller::Peer, Kind::Refused),
+            (ErrorKind::Resources, Teller::Us, Kind::StillAtSource),
+            (ErrorKind::Incompatible, Teller::Peer, Kind::Refused),
+            (ErrorKind::Qemu, Teller::Peer, Kind::StillAtSource),
+        ] {
+            let failure = failure(kind, control::Fault::User);
+            assert_eq!(
+                Ending::failed(Role::Source, &failure, teller).kind(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_foreign_message_stays_on_its_line() {
+        let ending = Ending::new(
+            Kind::StillAtSource,
+            "bad\n  guest  at the destination\u{1b}[2J",
+        );
+        assert_eq!(ending.to_string().lines().count(), 2);
+        assert!(!ending.to_string().contains('\u{1b}'));
+    }
+}
