@@ -113,6 +113,12 @@ impl Qmp {
         &self.version
     }
 
+    /// QEMU's process id, as the system says it of the socket; not known over TCP.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.transport.pid()
+    }
+
     /// How long each later command may take.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;

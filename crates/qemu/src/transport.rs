@@ -25,6 +25,17 @@ impl Transport {
         }
     }
 
+    /// The process that made the socket; not known over TCP.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Unix(stream) => {
+                let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+                u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+            }
+            Self::Tcp(_) => None,
+        }
+    }
+
     pub(crate) fn carries_descriptors(&self) -> bool {
         matches!(self, Self::Unix(_))
     }

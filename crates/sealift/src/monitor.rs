@@ -49,6 +49,13 @@ impl Monitor {
         })
     }
 
+    /// Connects without blocking the reactor.
+    pub(crate) async fn open(address: Address) -> Result<Self, Error> {
+        tokio::task::spawn_blocking(move || Self::connect(&address))
+            .await
+            .unwrap_or(Err(Error::Closed { command: None }))
+    }
+
     /// Asks. The thread answers one after the other.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,

@@ -64,6 +64,12 @@ impl Machine {
         self.qmp.version()
     }
 
+    /// Its process id; not known when the control socket is TCP's.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.qmp.pid()
+    }
+
     /// Whether the guest runs.
     pub fn status(&mut self) -> Result<Status, Error> {
         let answer = self.ask("query-status")?;

@@ -1,0 +1,95 @@
+//! The guest, as admission wants it: from the stream, and from QEMU where it can be asked.
+
+use sealift::outcome::{Ending, Fault, Kind};
+use sealift_pages::PageSize;
+use sealift_qemu::Error;
+use sealift_qemu::machine::Machine;
+use sealift_session::control::{Admission, Bytes, Invalid, RamBlock, RamBlocks, RunState, Text};
+
+use super::prologue::Facts;
+
+/// What QEMU says of its guest before it migrates.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) name: Option<String>,
+    pub(crate) uuid: Option<[u8; 16]>,
+    pub(crate) machine: String,
+    pub(crate) run_state: RunState,
+    /// Whether QEMU calls the guest running now.
+    pub(crate) running: bool,
+}
+
+impl Asked {
+    pub(crate) fn ask(machine: &mut Machine) -> Result<Self, Error> {
+        let status = machine.status()?;
+        Ok(Self {
+            name: machine.name()?,
+            uuid: machine.uuid()?,
+            machine: machine.machine_type()?,
+            run_state: run_state(&status.state),
+            running: status.running,
+        })
+    }
+}
+
+/// What a guest does, by QEMU's word for it.
+pub(crate) fn run_state(word: &str) -> RunState {
+    match word {
+        "running" => RunState::Running,
+        "suspended" => RunState::Suspended,
+        // Paused, a shut-down that is not over, an I/O error: whoever stopped it says when it goes on.
+        _ => RunState::Paused,
+    }
+}
+
+/// Guests without a name are called this. QEMU has none by itself, and the admission wants one.
+const NAMELESS: &str = "unnamed";
+
+/// The admission. What the operator says counts most, then what QEMU says, then the stream.
+pub(crate) fn admission(
+    facts: &Facts,
+    asked: Option<&Asked>,
+    name: Option<&str>,
+    page_size: PageSize,
+) -> Result<Admission, Ending> {
+    build(facts, asked, name, page_size).map_err(|invalid| {
+        Ending::because(Kind::StillAtSource, &invalid).fault(Fault::Guest)
+    })
+}
+
+fn build(
+    facts: &Facts,
+    asked: Option<&Asked>,
+    name: Option<&str>,
+    page_size: PageSize,
+) -> Result<Admission, Invalid> {
+    let name = name
+        .or_else(|| asked.and_then(|asked| asked.name.as_deref()))
+        .unwrap_or(NAMELESS);
+    let machine = facts
+        .machine
+        .as_deref()
+        .or_else(|| asked.map(|asked| asked.machine.as_str()))
+        .unwrap_or("unknown");
+    let uuid = facts
+        .uuid
+        .or_else(|| asked.and_then(|asked| asked.uuid))
+        .unwrap_or_default();
+    let blocks = facts.blocks.iter().map(|block| {
+        let host_page = block.host_page.unwrap_or(page_size.bytes() as u64);
+        RamBlock::new(
+            Bytes::new("RamBlock.name", block.name.clone())?,
+            block.used,
+            host_page,
+        )
+    });
+    let blocks = RamBlocks::new(blocks.collect::<Result<_, _>>()?)?;
+    let memory_needed = facts.blocks.iter().map(|block| block.used).sum();
+    Ok(Admission {
+        name: Text::new("Admission.name", name.to_owned())?,
+        uuid,
+        machine: Text::new("Admission.machine", machine.to_owned())?,
+        blocks,
+        memory_needed,
+    })
+}

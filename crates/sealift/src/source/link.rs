@@ -1,0 +1,256 @@
+//! From an address to lanes: the source's way to a receiver.
+//!
+//! ```text
+//!  connect ─▶ TLS ─▶ hello, offer, choice ─▶ Negotiated    before QEMU is told to migrate, when sealift tells it
+//!  admission, verdict, shares, confirmations ─▶ Agreed      when the guest's RAM blocks are known
+//!  tokens ─▶ lanes                                          batches may go
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use sealift::event::Peer;
+use sealift::outcome::{Ending, Fault, Kind};
+use sealift_identity::{Pki, explain};
+use sealift_net::control::{Receiver, Secured, Sender};
+use sealift_net::outbound::Lane;
+use sealift_net::target::Target;
+use sealift_net::{Error, lane};
+use sealift_pages::PageSize;
+use sealift_seal::{Keyed, Seed, Source, Suite};
+use sealift_session::control::{
+    Admission, Direction, Distinct, Epoch, Frame, Invalid, LaneCount, Message, MirrorBudget, Offer,
+    SessionId, Text,
+};
+use sealift_session::handshake::source::{Greeting, Negotiated, Request};
+use sealift_session::handshake::{Agreed, Failed, Reason};
+use sealift_session::lane::LaneHello;
+
+use crate::ending;
+
+/// How long the receiver may take for a step: most take a round trip; for its verdict it asks its QEMU first.
+const STEP_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the source wants of the receiver.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) target: Target,
+    /// What the receiver's certificate must name: the target's host, unless the operator said otherwise.
+    pub(crate) peer_name: String,
+    pub(crate) lanes: LaneCount,
+    pub(crate) suites: Vec<Suite>,
+    pub(crate) verify_full: bool,
+}
+
+/// A control channel, and who is at its other end.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+    pub(crate) address: SocketAddr,
+    pub(crate) peer: Peer,
+}
+
+/// Contents that both ends remember, to be named instead of sent again.
+const SLOTS: u64 = 64 << 20;
+
+/// Connects and agrees on how, not yet on what.
+pub(crate) async fn negotiate(
+    order: &Order,
+    pki: &Pki,
+    session: SessionId,
+    page_size: PageSize,
+) -> Result<(Link, Negotiated), Ending> {
+    let name = ServerName::try_from(order.peer_name.clone()).map_err(|_| {
+        Ending::new(
+            Kind::Usage,
+            format!("{} is neither a host name nor an address", order.peer_name),
+        )
+        .fault(Fault::User)
+    })?;
+    let config = pki.client_config().map_err(|error| ending::of_pki(&error))?;
+    let stream = order.target.connect().await.map_err(|error| lost(&error))?;
+    let secured = Secured::connect(stream, name, config)
+        .await
+        .map_err(|error| lost(&error))?;
+    let address = secured.peer_address().map_err(|error| lost(&error))?;
+    let certificate = secured.peer_certificate().unwrap_or_default().to_vec();
+    let identity = sealift_identity::Peer::from_der(&certificate)
+        .map_err(|error| Ending::because(Kind::Authentication, &error).fault(Fault::Peer))?;
+    let seen = sealift_session::handshake::Secured {
+        exporter: secured.exporter().map_err(|error| lost(&error))?,
+        own_certificate: pki.own_certificate().to_vec(),
+        peer_certificate: certificate,
+    };
+    let (sender, receiver) = secured.split();
+    let mut link = Link {
+        sender,
+        receiver,
+        address,
+        peer: Peer {
+            name: order.peer_name.clone(),
+            fingerprint: identity.fingerprint().to_owned(),
+            address: address.to_string(),
+        },
+    };
+    let request = request(order, session, page_size).map_err(|invalid| own(&invalid))?;
+    let (greeting, hello) = Greeting::new(seen, request);
+    link.send(hello)?;
+    let received = link.next().await?;
+    let (offering, offer) = greeting
+        .receive(received)
+        .map_err(|failed| link.refuse(&failed))?;
+    link.receiver.accept_hello();
+    link.send(offer)?;
+    let received = link.next().await?;
+    let negotiated = offering
+        .receive(received)
+        .map_err(|failed| link.refuse(&failed))?;
+    Ok((link, negotiated))
+}
+
+fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Request, Invalid> {
+    let numbers = order.suites.iter().map(|suite| suite.number()).collect();
+    Ok(Request {
+        session,
+        peer_name: Text::new("Hello.peer_name", order.peer_name.clone())?,
+        software: Text::cut(SOFTWARE),
+        offer: Offer {
+            suites: Distinct::new("Offer.suites", numbers)?,
+            digests: Distinct::new("Offer.digests", DIGESTS.to_vec())?,
+            codecs: Distinct::new("Offer.codecs", vec![ZSTD])?,
+            lanes: order.lanes,
+            page_size,
+            mirror: MirrorBudget::new(SLOTS, 0, 0)?,
+            verify_full: order.verify_full,
+        },
+    })
+}
+
+/// This program, for the peer's log.
+pub(crate) const SOFTWARE: &str = concat!("sealift ", env!("CARGO_PKG_VERSION"));
+/// BLAKE3 first, for its speed; SHA-256 because it must be there (WIRE.md §3).
+const DIGESTS: [u8; 2] = [2, 1];
+/// The only codec there is (WIRE.md §3).
+const ZSTD: u8 = 1;
+
+impl Link {
+    /// Says which guest it is, and agrees on keys.
+    pub(crate) async fn admit(
+        &mut self,
+        negotiated: Negotiated,
+        admission: Admission,
+    ) -> Result<Agreed<Source>, Ending> {
+        let (admitting, frame) = negotiated
+            .admit(admission)
+            .map_err(|failed| self.refuse(&failed))?;
+        self.send(frame)?;
+        let received = self.next().await?;
+        let (exchanging, frame) = admitting
+            .receive(received, seed()?)
+            .map_err(|failed| self.refuse(&failed))?;
+        self.send(frame)?;
+        let received = self.next().await?;
+        let (confirming, frame) = exchanging
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))?;
+        self.send(frame)?;
+        let received = self.next().await?;
+        confirming
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))
+    }
+
+    /// Opens the lanes for which the receiver sends tokens.
+    pub(crate) async fn open_lanes(
+        &mut self,
+        session: SessionId,
+        keys: &mut Keyed<Source>,
+    ) -> Result<Vec<Lane>, Ending> {
+        let tokens = match self.next().await?.message {
+            Message::LaneTokens(tokens) => tokens,
+            Message::Failure(failure) => return Err(ending::told(&failure)),
+            other => {
+                let message = format!("the receiver sent {} instead of lane tokens", other.kind());
+                return Err(Ending::new(Kind::StillAtSource, message).fault(Fault::Peer));
+            }
+        };
+        let key = keys.lane_hello_key().map_err(|error| broken(&error))?;
+        let mut lanes = Vec::new();
+        for token in tokens.as_slice() {
+            let sealer = keys.sealer(token.lane()).map_err(|error| broken(&error))?;
+            let epoch = Epoch::new(
+                token.lane(),
+                Direction::SourceToReceiver,
+                sealer.epoch(),
+                0,
+            )
+            .map_err(|invalid| own(&invalid))?;
+            self.send(Frame::of(Message::Epoch(epoch)))?;
+            let hello = LaneHello::new(Direction::SourceToReceiver, session, token.clone());
+            let stream = lane::open(self.address, hello.encode(&key).as_slice())
+                .await
+                .map_err(|error| lost(&error))?;
+            lanes.push(Lane { stream, sealer });
+        }
+        Ok(lanes)
+    }
+
+    pub(crate) fn send(&self, frame: Frame) -> Result<(), Ending> {
+        self.sender.send(frame).map_err(|error| lost(&error))
+    }
+
+    async fn next(&mut self) -> Result<sealift_session::control::Received, Ending> {
+        self.receiver
+            .receive_within(STEP_WITHIN)
+            .await
+            .map_err(|error| lost(&error))
+    }
+
+    /// Tells the peer what is wrong, if it is for the peer to know, and the operator.
+    fn refuse(&self, failed: &Failed) -> Ending {
+        if let Some(failure) = failed.to_tell() {
+            let _ = self.sender.send(Frame::of(Message::Failure(failure)));
+        }
+        match failed.reason() {
+            Reason::Told(failure) => ending::told(failure),
+            Reason::Refused(refused) => Ending::refused(refused),
+            _ => ending::found(failed),
+        }
+    }
+}
+
+/// Fresh randomness for an exchange.
+pub(crate) fn seed() -> Result<Seed, Ending> {
+    Seed::fill(|bytes| crate::random::fill(bytes))
+        .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))
+}
+
+/// A connection that was not made, or broke while the guest is certain to be at the source.
+pub(crate) fn lost(error: &Error) -> Ending {
+    match error {
+        Error::Tls(tls) => {
+            let reason = explain(tls);
+            Ending::new(Kind::Authentication, reason.to_string())
+        }
+        Error::Resolve { .. } | Error::Connect { .. } => {
+            Ending::because(Kind::StillAtSource, error).fault(Fault::Network)
+        }
+        Error::Frame(_) => Ending::because(Kind::StillAtSource, error).fault(Fault::Peer),
+        Error::Thread(_) | Error::Listen { .. } => {
+            Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
+        }
+        Error::Lost(_) | Error::Closed | Error::Silent(_) | Error::Stuck => {
+            Ending::because(Kind::StillAtSource, error).fault(Fault::Network)
+        }
+    }
+}
+
+fn own(invalid: &Invalid) -> Ending {
+    Ending::because(Kind::StillAtSource, invalid).fault(Fault::ThisHost)
+}
+
+fn broken(error: &sealift_seal::Error) -> Ending {
+    Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
+}
