@@ -13,5 +13,6 @@ extern crate std;
 
 pub mod clock;
 pub mod control;
+pub mod flight;
 pub mod handshake;
 pub mod lane;
