@@ -11,6 +11,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod clock;
 pub mod control;
+pub mod flight;
 pub mod handshake;
 pub mod lane;
