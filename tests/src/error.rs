@@ -11,6 +11,16 @@ impl Error {
     pub fn new(what: impl fmt::Display) -> Self {
         Self(what.to_string())
     }
+
+    fn with_sources(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(source) = next {
+            text = format!("{text}: {source}");
+            next = source.source();
+        }
+        Self(text)
+    }
 }
 
 impl fmt::Display for Error {
@@ -23,13 +33,13 @@ impl std::error::Error for Error {}
 
 impl From<sealift_qemu::Error> for Error {
     fn from(error: sealift_qemu::Error) -> Self {
-        let mut text = error.to_string();
-        let mut next = std::error::Error::source(&error);
-        while let Some(source) = next {
-            text = format!("{text}: {source}");
-            next = source.source();
-        }
-        Self(text)
+        Self::with_sources(&error)
+    }
+}
+
+impl From<sealift_qemu::ChannelError> for Error {
+    fn from(error: sealift_qemu::ChannelError) -> Self {
+        Self::with_sources(&error)
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`tools`] installs what is missing, [`backport`] puts a second QEMU beside the distribution's;
 //! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
 //! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
+//! - [`joined`] carries a migration between two QEMUs' channels as it is;
 //! - [`reload`] takes a stream from one QEMU and gives one to another;
 //! - [`both_ends`] agrees on keys; [`sealed`] takes a captured stream through the inner crates: apart, sealed, opened, together;
 //! - [`cases`] lists the ways of migrating that are kept as fixtures, [`capture`] makes them, [`fixtures`] loads them.
@@ -22,6 +23,7 @@ mod error;
 pub mod fixtures;
 pub mod guest;
 pub mod image;
+pub mod joined;
 pub mod migration;
 pub mod qemu;
 pub mod reload;

@@ -1,4 +1,10 @@
-//! Where a QEMU socket is: `unix:PATH` or `tcp:HOST:PORT`.
+//! Where a QEMU socket is.
+//!
+//! ```text
+//!   unix:PATH          /PATH          ./PATH
+//!   tcp:HOST:PORT      tcp:[::1]:PORT
+//!   …,server=on,wait=off              as in QEMU's own options: that QEMU listens is understood anyway
+//! ```
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +19,7 @@ pub enum Address {
     Tcp {
         /// Name or address.
         host: String,
-        /// Never 0.
+        /// Never 0 when it comes from a text; a listener takes 0 as any free port.
         port: u16,
     },
 }
@@ -26,12 +32,40 @@ impl FromStr for Address {
             text: text.to_owned(),
             problem,
         };
-        match text.split_once(':') {
+        let place = without_server_options(text);
+        if place.starts_with(['/', '.']) {
+            return unix(place).map_err(wrong);
+        }
+        match place.split_once(':') {
             Some(("unix", path)) => unix(path).map_err(wrong),
             Some(("tcp", rest)) => tcp(rest).map_err(wrong),
+            Some((scheme @ ("exec" | "fd"), _)) => {
+                let scheme = scheme.to_owned();
+                Err(wrong(Problem::NotASocket { scheme }))
+            }
             _ => Err(wrong(Problem::Scheme)),
         }
     }
+}
+
+/// QEMU's options for a socket on which it listens itself, as they stand in its command line.
+fn without_server_options(text: &str) -> &str {
+    const OPTIONS: [&str; 6] = [
+        ",server",
+        ",server=on",
+        ",wait=off",
+        ",wait=on",
+        ",nowait",
+        ",nodelay=on",
+    ];
+    let mut place = text;
+    while let Some(shorter) = OPTIONS
+        .iter()
+        .find_map(|&option| place.strip_suffix(option))
+    {
+        place = shorter;
+    }
+    place
 }
 
 fn unix(path: &str) -> Result<Address, Problem> {
@@ -89,6 +123,7 @@ pub struct AddressError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
     Scheme,
+    NotASocket { scheme: String },
     NoPath,
     PathTooLong { length: usize, limit: usize },
     NoHost,
@@ -102,6 +137,10 @@ impl fmt::Display for AddressError {
         write!(f, "`{}` is not an address: ", self.text)?;
         match &self.problem {
             Problem::Scheme => f.write_str("it must be unix:PATH or tcp:HOST:PORT"),
+            Problem::NotASocket { scheme } => write!(
+                f,
+                "`{scheme}:` stands in QEMU's command; here it must be unix:PATH or tcp:HOST:PORT"
+            ),
             Problem::NoPath => f.write_str("a path must follow `unix:`"),
             Problem::PathTooLong { length, limit } => {
                 write!(
@@ -109,7 +148,7 @@ impl fmt::Display for AddressError {
                     "the path has {length} bytes, a unix socket's has at most {limit}"
                 )
             }
-            Problem::NoHost => f.write_str("a host must follow `tcp:`"),
+            Problem::NoHost => f.write_str("a host must follow `tcp:`, such as 127.0.0.1"),
             Problem::NoPort => f.write_str("a port must follow the host, as in tcp:HOST:PORT"),
             Problem::Port => f.write_str("the port must be a number from 1 to 65535"),
             Problem::Bracket => {
@@ -146,12 +185,32 @@ mod tests {
     }
 
     #[test]
+    fn addresses_may_look_as_in_qemus_options() {
+        for (text, same) in [
+            ("/run/qmp.sock", "unix:/run/qmp.sock"),
+            ("./qmp.sock", "unix:./qmp.sock"),
+            ("unix:/run/qmp,server=on,wait=off", "unix:/run/qmp"),
+            ("unix:/run/qmp,server,nowait", "unix:/run/qmp"),
+            (
+                "tcp:localhost:4444,server=on,wait=off",
+                "tcp:localhost:4444",
+            ),
+            ("unix:/a,b", "unix:/a,b"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), same);
+        }
+    }
+
+    #[test]
     fn a_wrong_address_is_refused_with_what_is_wrong_about_it() {
         let long = format!("unix:/{}", "x".repeat(107));
         for (text, says) in [
             ("", "must be unix:PATH or tcp:HOST:PORT"),
-            ("/run/qmp.sock", "must be unix:PATH or tcp:HOST:PORT"),
-            ("exec:cat", "must be unix:PATH or tcp:HOST:PORT"),
+            ("qmp.sock", "must be unix:PATH or tcp:HOST:PORT"),
+            ("localhost:4444", "must be unix:PATH or tcp:HOST:PORT"),
+            ("exec:cat", "stands in QEMU's command"),
+            ("fd:4", "stands in QEMU's command"),
+            ("unix:,server=on", "a path must follow"),
             ("unix:", "a path must follow"),
             (long.as_str(), "108 bytes"),
             ("tcp:4444", "a port must follow"),

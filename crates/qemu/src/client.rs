@@ -132,13 +132,23 @@ impl Qmp {
     /// Gives QEMU a copy of a descriptor under a name, for `fd:NAME` in a later command. Only a unix socket carries
     /// descriptors. QEMU keeps it until it is used; a second one of the same name replaces it.
     pub fn pass_fd(&mut self, name: &str, fd: BorrowedFd<'_>) -> Result<(), Error> {
+        self.execute_with_fd("getfd", json!({ "fdname": name }), fd)
+            .map(drop)
+    }
+
+    /// Runs a command that takes a descriptor.
+    pub(crate) fn execute_with_fd(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        fd: BorrowedFd<'_>,
+    ) -> Result<Value, Error> {
         if !self.transport.carries_descriptors() {
             return Err(Error::CannotPass {
-                name: name.to_owned(),
+                command: command.to_owned(),
             });
         }
-        self.execute_with("getfd", json!({ "fdname": name }), Some(fd))
-            .map(drop)
+        self.execute_with(command, arguments, Some(fd))
     }
 
     fn execute_with(

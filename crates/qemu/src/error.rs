@@ -60,8 +60,8 @@ pub enum Error {
     },
     /// The user: a descriptor was to go over a TCP socket.
     CannotPass {
-        /// The descriptor's name.
-        name: String,
+        /// The command that takes it.
+        command: String,
     },
     /// QEMU sent a line longer than any that it is known to send.
     LineTooLong {
@@ -129,10 +129,10 @@ impl fmt::Display for Error {
                     "QEMU refused the command `{command}`: {description} ({class})"
                 )
             }
-            Self::CannotPass { name } => {
+            Self::CannotPass { command } => {
                 write!(
                     f,
-                    "the descriptor `{name}` cannot be passed to QEMU over TCP: give QEMU a control socket of the form \
+                    "the command `{command}` passes a descriptor to QEMU, which TCP cannot carry: give QEMU a control socket of the form \
                      unix:PATH"
                 )
             }

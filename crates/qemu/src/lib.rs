@@ -21,6 +21,7 @@ mod client;
 mod descriptors;
 mod error;
 pub mod machine;
+pub mod memory;
 pub mod shim;
 mod transport;
 mod wire;
@@ -30,3 +31,4 @@ pub use channel::{Channel, ChannelError, Closer, Listener, ReadHalf, ReadOutcome
 pub use client::{Event, Qmp, Version};
 pub use error::Error;
 pub use machine::Machine;
+pub use memory::MemoryError;

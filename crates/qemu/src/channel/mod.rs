@@ -13,6 +13,8 @@
 mod connect;
 mod error;
 mod listen;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IoSlice, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
