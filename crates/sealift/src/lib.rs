@@ -8,6 +8,7 @@
 //! Nothing here opens a socket or talks to QEMU: the commands do, in the binary.
 #![forbid(unsafe_code)]
 
+pub mod arguments;
 pub mod event;
 pub mod figures;
 pub mod outcome;

@@ -6,10 +6,11 @@ mod inspect;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sealift::outcome::{Kind, exit_codes};
 
 /// Moves running virtual machines between hosts over networks that nobody trusts.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = exit_codes())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
                 &mut std::io::stderr(),
                 format_args!("sealift: {failure}\n"),
             );
-            ExitCode::FAILURE
+            Kind::Host.code().into()
         }
     }
 }

@@ -72,7 +72,7 @@ impl Kind {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Moved => "done: the guest has moved",
+            Self::Moved => "done; a guest that was to move has moved",
             Self::Host => "this host failed; no guest was touched",
             Self::Usage => "the command line is wrong",
             Self::Refused => "refused by the peer; the guest is still at the source",
@@ -336,7 +336,7 @@ mod tests {
             exit_codes(),
             "\
 Exit codes:
-  0  done: the guest has moved
+  0  done; a guest that was to move has moved
   1  this host failed; no guest was touched
   2  the command line is wrong
   3  refused by the peer; the guest is still at the source

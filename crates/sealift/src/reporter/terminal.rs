@@ -34,14 +34,20 @@ impl Terminal {
     }
 
     fn draw(&mut self, figures: &Progress) {
-        let bar = self.bar.get_or_insert_with(new_bar);
+        let is_new = self.bar.is_none();
+        let bar = self.bar.get_or_insert_with(hidden_bar);
+        bar.set_prefix(place(figures));
+        bar.set_message(beside_and_below(figures));
         // Memory that is changed must be sent again: the whole grows with what was sent.
         let sent = figures.traffic.raw_bytes;
         let whole = sent.saturating_add(figures.remaining_bytes.unwrap_or(0));
         bar.set_length(whole);
         bar.set_position(sent);
-        bar.set_prefix(place(figures));
-        bar.set_message(beside_and_below(figures));
+        if is_new {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        // indicatif leaves out some drawings to save time, perhaps this last one.
+        bar.force_draw();
     }
 }
 
@@ -84,8 +90,9 @@ fn beside_and_below(figures: &Progress) -> String {
     text
 }
 
-fn new_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+/// A bar that is not seen before it has something to show.
+fn hidden_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     // The template is right, as a test shows; and a bar that looks otherwise is no reason to end.
     match style() {
         Ok(style) => bar.with_style(style),

@@ -1,5 +1,6 @@
 //! What operators and machines get to see, and that nobody waits for them. Here is one event of each kind.
 
+mod documented;
 mod machines;
 mod outputs;
 mod people;
