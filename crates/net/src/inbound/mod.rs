@@ -109,6 +109,29 @@ pub struct Standing {
     pub wire: u64,
 }
 
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Seal(error) => write!(f, "a batch was refused: {error}"),
+            Self::Decode(error) => write!(f, "a batch was refused: {error}"),
+            Self::Resolve(error) => write!(f, "a batch was refused: {error}"),
+            Self::Altered(error) => write!(f, "a batch was refused: {error}"),
+            Self::TooMuch { held } => write!(
+                f,
+                "the source sends more than it may: {held} bytes wait to be placed, and {HELD_MAX} is the most"
+            ),
+            Self::Epoch(lane) => write!(
+                f,
+                "lane {lane} went over to keys that the source has not announced"
+            ),
+            Self::Placement(why) => f.write_str(why),
+            Self::Versions(number) => {
+                write!(f, "batch {number} or a page of it is beyond the version map")
+            }
+        }
+    }
+}
+
 /// The way in. Dropping it closes it.
 #[derive(Debug)]
 pub struct Inbound {

@@ -18,10 +18,17 @@ pub struct Placed {
 
 #[derive(Debug)]
 struct Book {
-    arrivals: Mutex<Arrivals>,
+    arrivals: Mutex<Owed>,
     /// Bytes that have arrived and are not placed.
     held: AtomicU64,
     events: UnboundedSender<Event>,
+}
+
+#[derive(Debug)]
+struct Owed {
+    arrivals: Arrivals,
+    /// Somebody was told that there is something to acknowledge, and has not come yet.
+    told: bool,
 }
 
 impl Placed {
@@ -30,7 +37,10 @@ impl Placed {
     pub fn new(events: UnboundedSender<Event>) -> Self {
         Self {
             book: Arc::new(Book {
-                arrivals: Mutex::new(Arrivals::new()),
+                arrivals: Mutex::new(Owed {
+                    arrivals: Arrivals::new(),
+                    told: false,
+                }),
                 held: AtomicU64::new(0),
                 events,
             }),
@@ -40,28 +50,30 @@ impl Placed {
     /// A batch that took this much memory is placed.
     pub fn done(&self, number: u64, held: u64) {
         self.free(held);
-        let first = {
-            let mut arrivals = lock(&self.book.arrivals);
-            let nothing_waits = !arrivals.has_news();
-            arrivals.placed(number);
-            nothing_waits
+        let untold = {
+            let mut owed = lock(&self.book.arrivals);
+            // The ledger lets no number pass twice, so none is placed twice.
+            let _ = owed.arrivals.placed(number);
+            !std::mem::replace(&mut owed.told, true)
         };
-        // One event until somebody has taken the ranges.
-        if first {
+        if untold {
             let _ = self.book.events.send(Event::Placed);
         }
     }
 
-    /// What was placed and is not acknowledged.
+    /// What was placed and is not acknowledged; to be called until there is nothing.
     #[must_use]
     pub fn take_ranges(&self) -> Option<BatchRanges<1>> {
-        lock(&self.book.arrivals).take_ranges()
+        let mut owed = lock(&self.book.arrivals);
+        let ranges = owed.arrivals.take_ranges();
+        owed.told = ranges.is_some();
+        ranges
     }
 
     /// Every batch with a lower number is placed.
     #[must_use]
     pub fn floor(&self) -> u64 {
-        lock(&self.book.arrivals).next_in_order()
+        lock(&self.book.arrivals).arrivals.next_in_order()
     }
 
     /// Bytes that have arrived and are not placed.

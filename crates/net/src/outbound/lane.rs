@@ -56,8 +56,11 @@ impl Thread {
                 sealer = next_epoch(&shared, sealer).map_err(End::Seal)?;
             }
             sealer.seal(number, &mut buffer).map_err(End::Seal)?;
+            let wire = buffer.len() as u64;
+            // Before it goes out, or its acknowledgement might be the earlier of the two.
+            shared.sent(number, wire, sealer.lane());
             stream.write_all(&buffer).map_err(End::Write)?;
-            shared.wire.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            shared.wire.fetch_add(wire, Ordering::Relaxed);
             // Enough buffers lie ready when the queue is full.
             let _ = empties.try_send(buffer);
         }

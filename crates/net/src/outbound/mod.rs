@@ -25,7 +25,7 @@ use sealift_pages::{Draft, Duplicates, Encoder, Layout, Tally};
 use sealift_precopy::VersionMap;
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
-use sealift_session::flight::{Cost, Delivered, Flight, FlightError};
+use sealift_session::flight::{Cost, Delivered, Flight, Latency, Rates, Unaccounted, Underway};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::Error;
@@ -78,11 +78,26 @@ pub enum Event {
 
 /// A failure inside the way out.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Broken {
     /// A batch could not be encoded.
     Encode(sealift_pages::EncodeError),
     /// A batch could not be sealed.
     Seal(sealift_seal::Error),
+    /// The number of a batch, or a page of it, does not fit the version map.
+    Versions(u64),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Encode(error) => write!(f, "encoding failed: {error}"),
+            Self::Seal(error) => write!(f, "sealing failed: {error}"),
+            Self::Versions(number) => {
+                write!(f, "batch {number} or a page of it is beyond the version map")
+            }
+        }
+    }
 }
 
 /// The way out has been closed.
@@ -94,8 +109,14 @@ pub struct Closed;
 pub struct Standing {
     /// Batches numbered so far.
     pub batches: u64,
-    /// Content bytes that are not acknowledged.
-    pub in_flight: u64,
+    /// What is not acknowledged.
+    pub in_flight: Underway,
+    /// What is.
+    pub delivered: Delivered,
+    /// What the receiver takes, as far as is known.
+    pub rates: Option<Rates>,
+    /// How long a batch takes.
+    pub latency: Option<Latency>,
     /// Bytes given to the lanes, headers and tags included.
     pub wire: u64,
     /// What was encoded.
@@ -134,6 +155,8 @@ impl std::fmt::Debug for Shared {
 /// What is serial: one owner, one lock.
 struct Book {
     flight: Flight,
+    /// All that was acknowledged.
+    delivered: Delivered,
     versions: VersionMap,
     duplicates: Duplicates,
 }
@@ -170,6 +193,7 @@ impl Outbound {
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
                 flight,
+                delivered: Delivered::default(),
                 versions,
                 duplicates: Duplicates::new(oldest, plan.duplicates_key),
             }),
@@ -233,9 +257,17 @@ impl Outbound {
     ///
     /// # Errors
     /// When it names some that it cannot have.
-    pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, FlightError> {
+    pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
         let now = self.shared.start.elapsed();
-        let delivered = lock(&self.shared.book).flight.acknowledge(ranges, now)?;
+        let delivered = {
+            let mut book = lock(&self.shared.book);
+            let delivered = book.flight.acknowledge(ranges, now)?;
+            let all = &mut book.delivered;
+            all.batches += delivered.batches;
+            all.content = all.content.saturating_add(delivered.content);
+            all.wire = all.wire.saturating_add(delivered.wire);
+            delivered
+        };
         self.shared.room.notify_all();
         Ok(delivered)
     }
@@ -249,15 +281,27 @@ impl Outbound {
     /// Where it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let (batches, in_flight) = {
+        let now = self.now();
+        let flight = {
             let book = lock(&self.shared.book);
-            (book.flight.allotted(), book.flight.in_flight())
+            let flight = &book.flight;
+            (
+                flight.next(),
+                flight.in_flight(),
+                book.delivered,
+                flight.rates(now),
+                flight.latency(),
+            )
         };
+        let (batches, in_flight, delivered, rates, latency) = flight;
         Standing {
             batches,
             in_flight,
+            delivered,
+            rates,
+            latency,
             wire: self.shared.wire.load(Ordering::Relaxed),
-            tally: lock(&self.shared.tally).clone(),
+            tally: *lock(&self.shared.tally),
         }
     }
 
@@ -299,6 +343,12 @@ impl Shared {
         self.room.notify_all();
     }
 
+    fn sent(&self, number: u64, wire: u64, lane: u8) {
+        let now = self.start.elapsed();
+        // The lane got the number from the flight itself.
+        let _ = lock(&self.book).flight.sent(number, wire, lane, now);
+    }
+
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
@@ -327,24 +377,36 @@ impl Feed {
     /// # Errors
     /// [`Closed`].
     pub fn submit(&self, draft: &mut Draft) -> Result<u64, Closed> {
-        let cost = Cost::of(draft.content_len() + draft.opaque_len());
+        let cost = Cost {
+            content: (draft.content_len() + draft.opaque_len()) as u64,
+        };
         let fresh = Draft::new(self.shared.layout.page_size());
         let (number, draft) = {
             let mut book = lock(&self.shared.book);
-            while !book.flight.has_room(self.channel) {
+            let number = loop {
                 if self.shared.is_closed() {
                     return Err(Closed);
+                }
+                if book.flight.has_room(self.channel)
+                    && let Ok(number) = book.flight.allot(self.channel, cost)
+                {
+                    break number;
                 }
                 book = self
                     .shared
                     .room
                     .wait(book)
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
-            }
+            };
             let draft = std::mem::replace(draft, fresh);
-            let number = book.flight.allot(self.channel, cost);
+            let mut fits = true;
             for (first, run) in draft.addresses() {
-                book.versions.stamp(first, run, number);
+                fits &= book.versions.stamp(first, run, number).is_ok();
+            }
+            if !fits {
+                drop(book);
+                self.shared.broken(Broken::Versions(number));
+                return Err(Closed);
             }
             (number, book.duplicates.resolve(number, draft))
         };
@@ -366,6 +428,6 @@ impl Feed {
     /// How many batches were numbered.
     #[must_use]
     pub fn batches(&self) -> u64 {
-        lock(&self.shared.book).flight.allotted()
+        lock(&self.shared.book).flight.next()
     }
 }

@@ -1,0 +1,201 @@
+//! How fast the guest goes: rounds, the gate, and how much may be on its way.
+//!
+//! ```text
+//!  pages as QEMU writes them ─▶ Rounds ─▶ Gate ─▶ may QEMU stop the guest?
+//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window = rate × 40 ms      what waits in front of the guest's last pages
+//!                                       └─ batch  = window ÷ 8        so that every stage has one in hand
+//! ```
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use sealift_net::inbound::WINDOW_MAX;
+use sealift_net::outbound::Standing;
+use sealift_pages::{Address, PageSize};
+use sealift_precopy::{Decision, Forecast, Gate, QemuView, Round, Rounds, Sample, Why};
+use sealift_qemu::machine::Migration;
+
+use crate::lock;
+
+/// Time's worth of content that may be on its way: a third of the shortest blackout that QEMU aims for by default, and four times a
+/// scheduler's hiccup.
+const WINDOW: Duration = Duration::from_millis(40);
+/// The least window: a batch in each stage of the way, at the size where zstd has found most of what it finds.
+const WINDOW_MIN: u64 = 4 << 20;
+/// Batches that fill the window: one or two each in encoding, on the wire, in decoding and in placement.
+const BATCHES: u64 = 8;
+/// The least batch.
+const BATCH_MIN: u64 = 256 << 10;
+/// The largest: what a batch may hold.
+const BATCH_MAX: u64 = 1 << 20;
+
+/// The guest's pace, shared by who reads QEMU's channels and who drives the session.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    start: Instant,
+    state: Mutex<State>,
+    batch: AtomicUsize,
+    window: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    rounds: Rounds,
+    gate: Gate,
+    opened: bool,
+    /// Rounds that ended and were not told.
+    ended: Vec<Round>,
+}
+
+/// What is known of the guest's pace.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlook {
+    pub(crate) round: u64,
+    pub(crate) dirty_rate: u64,
+    pub(crate) remaining: u64,
+    pub(crate) end: Option<Duration>,
+    pub(crate) blackout: Option<Duration>,
+    pub(crate) wire_rate: u64,
+    pub(crate) raw_rate: u64,
+    /// Why the gate is held, if it is for a reason that will not pass by itself.
+    pub(crate) stuck: Option<String>,
+}
+
+impl Pace {
+    /// Of a guest with so many bytes of memory.
+    pub(crate) fn new(memory: u64, page_size: PageSize, max_downtime: Duration) -> Self {
+        let forecast = Forecast::new(memory, page_size);
+        Self {
+            start: Instant::now(),
+            state: Mutex::new(State {
+                rounds: Rounds::new(0),
+                gate: Gate::new(max_downtime, forecast),
+                opened: false,
+                ended: Vec::new(),
+            }),
+            batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
+            window: AtomicU64::new(WINDOW_MIN),
+        }
+    }
+
+    /// QEMU has written a page.
+    pub(crate) fn page(&self, at: Address, zero: bool) {
+        let mut state = lock(&self.state);
+        let ended = if zero {
+            state.rounds.zero(at)
+        } else {
+            state.rounds.page(at)
+        };
+        if let Some(ended) = ended {
+            state.ended(self.start.elapsed(), ended);
+        }
+    }
+
+    /// A section of RAM is over.
+    pub(crate) fn section_ended(&self) {
+        let mut state = lock(&self.state);
+        if let Some(ended) = state.rounds.section_end() {
+            state.ended(self.start.elapsed(), ended);
+        }
+    }
+
+    /// The destination's word is here: the gate decides when it goes on.
+    pub(crate) fn gate_is_ours(&self) {
+        lock(&self.state).gate.offered();
+    }
+
+    /// What QEMU says of its migration.
+    pub(crate) fn qemu_says(&self, migration: &Migration) {
+        if let Some(ram) = migration.ram {
+            let view = QemuView {
+                remaining: ram.remaining,
+                dirty_pages_rate: ram.dirty_pages_rate,
+            };
+            let now = self.start.elapsed();
+            lock(&self.state).gate.forecast_mut().qemu(now, view);
+        }
+    }
+
+    /// Takes in what was delivered. Returns whether the gate has just opened.
+    pub(crate) fn adjust(&self, standing: &Standing) -> bool {
+        let now = self.start.elapsed();
+        let mut state = lock(&self.state);
+        let current = state.rounds.current();
+        let forecast = state.gate.forecast_mut();
+        forecast.progress(current);
+        forecast.sample(
+            now,
+            Sample {
+                delivered_raw: standing.delivered.content,
+                delivered_wire: standing.delivered.wire,
+                in_flight: standing.in_flight.content,
+            },
+        );
+        if let Some(rate) = forecast.delivered_rate() {
+            self.follow(rate);
+        }
+        state.gate.decide(now) == Decision::Open && !std::mem::replace(&mut state.opened, true)
+    }
+
+    fn follow(&self, rate: u64) {
+        let millis = u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX);
+        let window = rate.saturating_mul(millis) / 1000;
+        let window = window.clamp(WINDOW_MIN, WINDOW_MAX);
+        let batch = (window / BATCHES).clamp(BATCH_MIN, BATCH_MAX);
+        self.window.store(window, Ordering::Relaxed);
+        self.batch.store(
+            usize::try_from(batch).unwrap_or(usize::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Bytes of content that may be on their way.
+    pub(crate) fn window(&self) -> u64 {
+        self.window.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of content that make a batch.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.batch.load(Ordering::Relaxed)
+    }
+
+    /// Rounds that have ended since the last time.
+    pub(crate) fn take_rounds(&self) -> Vec<Round> {
+        std::mem::take(&mut lock(&self.state).ended)
+    }
+
+    /// What is known now.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let now = self.start.elapsed();
+        let mut state = lock(&self.state);
+        let round = state.rounds.current().number + 1;
+        let decision = state.gate.decide(now);
+        let forecast = state.gate.forecast();
+        Outlook {
+            round,
+            dirty_rate: forecast.dirty_rate(),
+            remaining: forecast.remaining(now),
+            end: forecast.time_to_end(now),
+            blackout: forecast.blackout(now),
+            wire_rate: forecast.wire_rate().unwrap_or(0),
+            raw_rate: forecast.delivered_rate().unwrap_or(0),
+            stuck: match decision {
+                Decision::Hold {
+                    why: why @ (Why::NotConverging { .. } | Why::DowntimeTooShort { .. }),
+                } => Some(why.to_string()),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl State {
+    fn ended(&mut self, now: Duration, round: Round) {
+        self.gate.round(now, round);
+        // A QEMU that has nothing to send makes thousands of empty rounds.
+        if round.pages() > 0 {
+            self.ended.push(round);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What the source tells its operator, and remembers for the report.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use sealift::event::{
+    Access, Blackout, Event, Full, Guest, Peer, Progress, Round, Stage, Traffic, Verification, What,
+};
+use sealift::outcome::{Ending, Fault, Kind, Teller};
+use sealift::report::{HandOff, Opaque, Pages, Records, Report};
+use sealift::reporter::Reporter;
+use sealift_net::outbound::Standing;
+use sealift_pages::Algorithm;
+use sealift_qemu::machine::Migration;
+use sealift_seal::Suite;
+use sealift_session::clock::Offset;
+use sealift_session::control::{ErrorKind, Role, SessionId, StageChange};
+use sealift_session::handoff::source::Outcome;
+use tokio::task::JoinHandle;
+
+use super::pace::{Outlook, Pace};
+use crate::lock;
+
+/// The session as it is told.
+pub(crate) struct Story {
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) session: SessionId,
+    pub(crate) facts: Facts,
+    pub(crate) started: Instant,
+    stage: Stage,
+    rounds: u64,
+    stopped_ns: Option<u64>,
+    qemu_downtime: Option<Duration>,
+    teller: Teller,
+    verified: Full,
+    warned_stuck: bool,
+    broke: Option<String>,
+    /// Orders to QEMU that are under way.
+    pending: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What does not change any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) guest: Guest,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) lanes: u16,
+    pub(crate) suite: Suite,
+    pub(crate) tls: Option<String>,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) verify_full: bool,
+    pub(crate) page_bytes: u64,
+    /// Why the hand-off is not managed, if it is not.
+    pub(crate) unmanaged: Option<String>,
+    pub(crate) keep_source: bool,
+}
+
+impl Story {
+    pub(crate) fn new(
+        reporter: Arc<Reporter>,
+        session: SessionId,
+        facts: Facts,
+        started: Instant,
+    ) -> Self {
+        Self {
+            reporter,
+            session,
+            facts,
+            started,
+            stage: Stage::Reservation,
+            rounds: 0,
+            stopped_ns: None,
+            qemu_downtime: None,
+            teller: Teller::Us,
+            verified: Full::NotAsked,
+            warned_stuck: false,
+            broke: None,
+            pending: Mutex::default(),
+        }
+    }
+
+    /// Tells something.
+    pub(crate) fn tell(&self, what: What) {
+        self.reporter.tell(Event {
+            at: SystemTime::now(),
+            session: Some(self.session),
+            what,
+        });
+    }
+
+    pub(crate) fn stage(&mut self, stage: Stage) {
+        if self.stage != stage {
+            self.stage = stage;
+            self.tell(What::Stage { stage });
+        }
+    }
+
+    /// This end takes a step.
+    pub(crate) fn step(&mut self, change: &StageChange) {
+        match change {
+            StageChange::Intent => self.stage(Stage::Commitment),
+            StageChange::Commit { .. } => self.stage(Stage::Activation),
+            StageChange::Done => self.stage(Stage::Done),
+            StageChange::Abort(_) => self.stage(Stage::Aborted),
+            _ => {}
+        }
+    }
+
+    /// The receiver takes one.
+    pub(crate) fn peer_step(&mut self, change: &StageChange) {
+        if let StageChange::Abort(_) = change {
+            self.teller = Teller::Peer;
+        }
+    }
+
+    /// The receiver says what went wrong.
+    pub(crate) const fn told_by_peer(&mut self) {
+        self.teller = Teller::Peer;
+    }
+
+    /// The guest was stopped then; QEMU's own word, which comes later, counts more than the stream's.
+    pub(crate) const fn stopped(&mut self, at_ns: u64) {
+        self.stopped_ns = Some(at_ns);
+    }
+
+    pub(crate) fn qemu_says(&mut self, migration: &Migration) {
+        if let Some(millis) = migration.downtime_ms {
+            self.qemu_downtime = Some(Duration::from_millis(millis));
+        }
+    }
+
+    pub(crate) const fn read_again(&mut self, bytes: u64) {
+        self.verified = Full::Equal { full_bytes: bytes };
+    }
+
+    pub(crate) fn gate_opened(&self) {
+        self.tell(What::Note {
+            message: "the gate is open: QEMU may stop the guest".to_owned(),
+        });
+    }
+
+    pub(crate) fn channel_broke(&mut self, error: &io::Error) {
+        self.broke = Some(error.to_string());
+    }
+
+    pub(crate) fn kept(&self) {
+        self.tell(What::Warning {
+            message: "the source's QEMU was kept: it holds the guest as it was when it left; cont would run it a second time"
+                .to_owned(),
+        });
+    }
+
+    /// Something that was ordered and is not over.
+    pub(crate) fn pending(&self, task: JoinHandle<()>) {
+        lock(&self.pending).push(task);
+    }
+
+    /// Waits for what was ordered.
+    pub(crate) async fn settle(&self) {
+        let tasks = std::mem::take(&mut *lock(&self.pending));
+        for task in tasks {
+            // Nothing in it panics, and QEMU answers in time or the question fails.
+            let _ = task.await;
+        }
+    }
+
+    pub(crate) fn progress(&mut self, standing: &Standing, pace: &Pace) {
+        for round in pace.take_rounds() {
+            self.rounds = round.number + 1;
+            self.tell(What::Round(Round {
+                round: self.rounds,
+                pages: round.pages(),
+                zero_pages: round.zero,
+                dirty_bytes_per_s: (round.number > 0).then(|| pace.outlook().dirty_rate),
+            }));
+        }
+        let outlook = pace.outlook();
+        if let Some(why) = outlook.stuck.clone()
+            && !std::mem::replace(&mut self.warned_stuck, true)
+        {
+            self.tell(What::Warning { message: why });
+        }
+        let Outlook {
+            round,
+            dirty_rate,
+            remaining,
+            end,
+            blackout,
+            wire_rate,
+            raw_rate,
+            ..
+        } = outlook;
+        self.tell(What::Progress(Progress {
+            stage: self.stage,
+            round,
+            traffic: traffic(standing),
+            wire_bytes_per_s: wire_rate,
+            raw_bytes_per_s: raw_rate,
+            dirty_bytes_per_s: (round > 1).then_some(dirty_rate),
+            in_flight_bytes: standing.in_flight.content,
+            remaining_bytes: Some(remaining),
+            predicted_end: end,
+            predicted_blackout: blackout,
+        }));
+    }
+
+    /// Tells how it ended.
+    pub(crate) fn end(
+        &mut self,
+        outcome: Outcome,
+        standing: &Standing,
+        pace: &Pace,
+        offset: &Offset,
+    ) -> Ending {
+        match outcome {
+            Outcome::Moved {
+                managed,
+                resumed_ns,
+            } => {
+                let blackout = self.blackout(resumed_ns, offset);
+                if let Some(blackout) = blackout {
+                    self.tell(What::Blackout(blackout));
+                }
+                let verification = Verification {
+                    algorithm: self.facts.algorithm,
+                    version_maps_equal: true,
+                    full: self.verified,
+                };
+                self.tell(What::Verification(verification));
+                for round in pace.take_rounds() {
+                    self.rounds = round.number + 1;
+                }
+                let report = self.report(standing, blackout, verification, managed);
+                self.tell(What::Report(Box::new(report)));
+                let name = self.facts.guest.name.as_deref().unwrap_or("the guest");
+                let ending = match &self.facts.peer {
+                    Some(peer) => Ending::new(
+                        Kind::Moved,
+                        format!("{name} has moved to {}", peer.name),
+                    ),
+                    None => Ending::saved(format!("{name} is saved")),
+                };
+                if self.facts.keep_source {
+                    ending.advice(
+                        "the source's QEMU was kept; end it, and never let it run while the guest runs at the destination",
+                    )
+                } else {
+                    ending
+                }
+            }
+            Outcome::StillAtSource { why, stopped } => {
+                self.stage(Stage::Aborted);
+                let mut ending = Ending::failed(Role::Source, &why, self.teller);
+                if why.kind == ErrorKind::Cancelled && self.teller == Teller::Peer {
+                    ending = Ending::new(Kind::StillAtSource, why.message.as_str())
+                        .fault(Fault::Peer);
+                }
+                if stopped {
+                    ending = ending.advice(
+                        "QEMU had finished and holds the guest stopped: run it on with the QMP command cont",
+                    );
+                }
+                ending
+            }
+            Outcome::InDoubt { why } => Ending::new(Kind::InDoubt, why.message.as_str())
+                .fault(Fault::seen_by(Role::Source, why.fault))
+                .advice("the journal of this session says how far it came"),
+            Outcome::Gone { why } => Ending::new(Kind::InDoubt, why.message.as_str())
+                .fault(Fault::seen_by(Role::Source, why.fault)),
+        }
+    }
+
+    fn blackout(&self, resumed_ns: u64, offset: &Offset) -> Option<Blackout> {
+        if resumed_ns == 0 {
+            return None;
+        }
+        let true_length = self.stopped_ns.zip(offset.offset_ns()).and_then(
+            |(stopped, offset)| {
+                // The peer's clock is ahead by the offset.
+                let resumed = i128::from(resumed_ns) - i128::from(offset);
+                let length = resumed - i128::from(stopped);
+                u64::try_from(length.max(0)).ok().map(Duration::from_nanos)
+            },
+        );
+        Some(Blackout {
+            qemu_downtime: self.qemu_downtime,
+            true_length,
+            uncertainty: offset.uncertainty_ns().map(Duration::from_nanos),
+        })
+    }
+
+    fn report(
+        &self,
+        standing: &Standing,
+        blackout: Option<Blackout>,
+        verification: Verification,
+        managed: bool,
+    ) -> Report {
+        let facts = &self.facts;
+        let tally = standing.tally;
+        let pages = |pages: u64| Pages {
+            pages,
+            raw_bytes: pages.saturating_mul(facts.page_bytes),
+        };
+        Report {
+            guest: facts.guest.clone(),
+            peer: facts.peer.clone(),
+            time: self.started.elapsed(),
+            rounds: self.rounds,
+            traffic: traffic(standing),
+            records: Records {
+                zero: pages(tally.zero.pages),
+                literal: pages(tally.literal.pages),
+                same_as: pages(tally.same_as.pages),
+                opaque: Opaque {
+                    raw_bytes: tally.opaque_bytes,
+                },
+            },
+            lanes: facts.lanes,
+            blackout,
+            suite: facts.suite,
+            tls: facts.tls.clone(),
+            verification,
+            hand_off: match (&facts.unmanaged, &facts.peer) {
+                (_, None) => HandOff::None,
+                (None, _) if managed => HandOff::Managed,
+                (why, _) => HandOff::Unmanaged {
+                    hand_off_reason: why.clone().unwrap_or_default(),
+                },
+            },
+            access: Access::Stream,
+            access_reason: ACCESS_REASON.to_owned(),
+        }
+    }
+}
+
+/// Why pages are taken from the stream.
+pub(crate) const ACCESS_REASON: &str = "the only access that this version has";
+
+fn traffic(standing: &Standing) -> Traffic {
+    Traffic {
+        raw_bytes: standing.tally.raw_bytes(),
+        wire_bytes: standing.wire,
+    }
+}
