@@ -145,44 +145,60 @@ impl fmt::Debug for PageDigest {
     }
 }
 
+/// A digest of plain bytes in the making.
+#[derive(Clone)]
+pub struct Hasher(State);
+
 #[derive(Clone)]
 #[expect(
     clippy::large_enum_variant,
     reason = "lives on the stack, twice a batch; a box would allocate"
 )]
-enum Hasher {
+enum State {
     Sha256(sha2::Sha256),
     Blake3(blake3::Hasher),
 }
 
 impl Hasher {
-    fn new(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
-            Algorithm::Blake3 => Self::Blake3(blake3::Hasher::new()),
-        }
+    /// The digest of no bytes yet.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
+            Algorithm::Blake3 => State::Blake3(blake3::Hasher::new()),
+        })
     }
 
     const fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Sha256(_) => Algorithm::Sha256,
-            Self::Blake3(_) => Algorithm::Blake3,
+        match self.0 {
+            State::Sha256(_) => Algorithm::Sha256,
+            State::Blake3(_) => Algorithm::Blake3,
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Blake3(hasher) => {
+    /// More bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(hasher) => hasher.update(bytes),
+            State::Blake3(hasher) => {
                 hasher.update(bytes);
             }
         }
     }
 
-    fn finish(self) -> [u8; DIGEST_LEN] {
-        match self {
-            Self::Sha256(hasher) => hasher.finalize().into(),
-            Self::Blake3(hasher) => hasher.finalize().into(),
+    /// The digest of all bytes.
+    #[must_use]
+    pub fn finish(self) -> [u8; DIGEST_LEN] {
+        match self.0 {
+            State::Sha256(hasher) => hasher.finalize().into(),
+            State::Blake3(hasher) => hasher.finalize().into(),
         }
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As for PageDigest.
+        f.debug_tuple("Hasher").field(&self.algorithm()).finish()
     }
 }

@@ -62,7 +62,7 @@ pub use agreed::{Agreed, Codecs};
 pub use body::{BODY_MAX, Body, GROUP_MAX};
 pub use budget::{CONTENT_MAX, RAW_MAX, RECORDS_MAX, ZEROS_MAX};
 pub use decoder::{DecodeError, Decoded, Decoder};
-pub use digest::{Algorithm, DIGEST_LEN, Digest, PageDigest};
+pub use digest::{Algorithm, DIGEST_LEN, Digest, Hasher, PageDigest};
 pub use draft::{Draft, Full};
 pub use duplicates::Duplicates;
 pub use encoder::{EncodeError, Encoder};

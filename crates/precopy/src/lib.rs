@@ -1,3 +1,31 @@
-//! The pre-copy engine.
+//! The pre-copy engine: which pages are still to be sent, which content of each was sent last, how the walk over memory goes on, and when
+//! QEMU may stop the guest.
+//!
+//! ```text
+//!   QEMU's stream ─▶ addresses ─▶ Rounds ──── a walk over memory has ended ───▶ Gate ─▶ hold · open
+//!                        │                                                       ▲
+//!                        ├─▶ DirtyMap      a bit per page: to be sent            │ delivered, in flight
+//!                        └─▶ VersionMap    4 bytes per page: sent in batch …     └── the session
+//!                                           └─ its digest, compared at both ends before the hand-off
+//! ```
+//!
+//! The crate has no sockets, clocks, threads or randomness: times are handed in, as durations since the session's start. Of the other inner
+//! crates it uses `sealift-pages`, for pages' addresses and for the digest algorithm that both ends agreed on.
 
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod dirty;
+mod forecast;
+mod gate;
+mod rounds;
+mod version;
+
+pub use dirty::{DirtyMap, NoSuchPage};
+pub use forecast::{Forecast, QemuView, Sample};
+pub use gate::{Decision, Gate, Why};
+pub use rounds::{Round, Rounds};
+pub use version::{CHUNK_PAGES, StampError, VersionMap};
