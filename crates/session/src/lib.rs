@@ -14,5 +14,6 @@ extern crate std;
 pub mod clock;
 pub mod control;
 pub mod flight;
+pub mod handoff;
 pub mod handshake;
 pub mod lane;

@@ -1,0 +1,562 @@
+//! The receiver's states, and what each makes of each event.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::super::{name, out_of_turn};
+use super::{Action, Drain, Event, Outcome, Stage, Step, Terms, Wait};
+use crate::control::{ErrorKind, Failure, Fault, Message, RunState, StageChange, Verification};
+
+/// The receiver's machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReceiverHandoff {
+    terms: Terms,
+    state: State,
+    /// Why the control channel is gone, if it is: nothing is said any more.
+    lost: Option<Failure>,
+    stopped_ns: Option<u64>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum State {
+    Expecting,
+    Receiving,
+    Stopped,
+    /// The source has counted its batches.
+    Checking(Drain),
+    Loading(Drain),
+    Reading(Drain),
+    /// PREPARED is on its way to the journal.
+    Preparing(Held),
+    Prepared(Held),
+    IntentSeen(Held),
+    /// COMMIT is on its way to the journal.
+    Committing(RunState),
+    Continuing(RunState),
+    /// ACTIVE is on its way to the journal.
+    Activating(Live),
+    Active(Live),
+    /// QEMU's end is due.
+    Aborting(Failure),
+    Over,
+}
+
+/// A guest that could run here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Held {
+    drain: Drain,
+    ours: Option<Verification>,
+    theirs: Option<Verification>,
+}
+
+/// A guest that runs here, or is here as it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Live {
+    run_state: RunState,
+    resumed_ns: u64,
+}
+
+type Turn = (State, Vec<Action>);
+
+impl ReceiverHandoff {
+    /// The guest is admitted, and lanes may open.
+    #[must_use]
+    pub const fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            state: State::Expecting,
+            lost: None,
+            stopped_ns: None,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        self.state.stage()
+    }
+
+    /// When the source's QEMU stopped the guest, by the source's clock.
+    #[must_use]
+    pub const fn stopped_ns(&self) -> Option<u64> {
+        self.stopped_ns
+    }
+
+    /// Takes what has happened; returns what is to be done about it.
+    pub fn handle(&mut self, event: Event) -> Vec<Action> {
+        match &event {
+            Event::Lost(why) => {
+                self.lost.get_or_insert_with(|| why.clone());
+            }
+            Event::Peer(StageChange::StopAndCopy { stopped_ns }) => {
+                self.stopped_ns.get_or_insert(*stopped_ns);
+            }
+            _ => {}
+        }
+        let state = core::mem::replace(&mut self.state, State::Over);
+        let (state, mut actions) = self.turn(state, event);
+        self.state = state;
+        if self.lost.is_some() {
+            actions.retain(|action| !matches!(action, Action::Send(_)));
+        }
+        actions
+    }
+
+    fn turn(&self, state: State, event: Event) -> Turn {
+        match state {
+            State::Expecting => match event {
+                Event::Peer(StageChange::PreCopy) => (State::Receiving, vec![]),
+                other => before_prepared(State::Expecting, other),
+            },
+            State::Receiving => match event {
+                Event::Peer(StageChange::PreCopy) => (State::Receiving, vec![]),
+                Event::Peer(StageChange::StopAndCopy { .. }) => (State::Stopped, vec![]),
+                other => before_prepared(State::Receiving, other),
+            },
+            State::Stopped => match event {
+                Event::Peer(StageChange::StopAndCopy { .. }) => (State::Stopped, vec![]),
+                Event::Peer(StageChange::Drained {
+                    batches,
+                    version_map,
+                }) => {
+                    let drain = Drain {
+                        batches,
+                        version_map,
+                    };
+                    (State::Checking(drain), vec![Action::Place { batches }])
+                }
+                other => before_prepared(State::Stopped, other),
+            },
+            State::Checking(drain) => checking(drain, event),
+            State::Loading(drain) => self.loading(drain, event),
+            State::Reading(drain) => match event {
+                Event::MemoryRead(ours) => prepare(drain, Some(ours)),
+                other => with_drain(State::Reading(drain), drain, other),
+            },
+            State::Preparing(held) => preparing(held, event),
+            State::Prepared(held) => self.prepared(held, event),
+            State::IntentSeen(held) => intent_seen(held, event),
+            State::Committing(run_state) => self.committing(run_state, event),
+            State::Continuing(run_state) => continuing(run_state, event),
+            State::Activating(live) => self.activating(live, event),
+            State::Active(live) => self.active(live, event),
+            State::Aborting(why) => aborting(why, &event),
+            State::Over => (State::Over, vec![]),
+        }
+    }
+
+    fn loading(&self, drain: Drain, event: Event) -> Turn {
+        match event {
+            Event::QemuLoaded if self.terms.managed && self.terms.verify => {
+                (State::Reading(drain), vec![Action::ReadMemory])
+            }
+            Event::QemuLoaded if self.terms.managed => prepare(drain, None),
+            Event::HeldLastByte if !self.terms.managed => prepare(drain, None),
+            other => with_drain(State::Loading(drain), drain, other),
+        }
+    }
+
+    fn prepared(&self, mut held: Held, event: Event) -> Turn {
+        match event {
+            Event::Peer(StageChange::Intent) => {
+                if !self.terms.verify || held.ours == held.theirs {
+                    return (State::IntentSeen(held), vec![]);
+                }
+                in_doubt(Failure::new(
+                    ErrorKind::Integrity,
+                    Fault::Source,
+                    "the source goes on although its memory and this QEMU's differ, or it did not say what it read: the guest \
+                     is held paused; ask the source where it is to run",
+                ))
+            }
+            Event::PeerVerification(theirs) if self.terms.verify => {
+                held.theirs = Some(theirs);
+                (State::Prepared(held), vec![])
+            }
+            other => holding(State::Prepared, held, other),
+        }
+    }
+
+    fn committing(&self, run_state: RunState, event: Event) -> Turn {
+        let mut actions = match event {
+            Event::Journaled(Step::Commit { .. }) => vec![],
+            // The guest is this end's and nobody else's: the disk changes nothing about it.
+            Event::JournalFailed(Step::Commit { .. }, why) => vec![Action::Warn(why)],
+            Event::QemuGone => return fallen(),
+            Event::Cancel => return (State::Committing(run_state), vec![Action::RefuseCancel]),
+            _ => return (State::Committing(run_state), vec![]),
+        };
+        let state = match (self.terms.managed, run_state) {
+            (true, RunState::Running) => {
+                actions.push(Action::Continue);
+                State::Continuing(run_state)
+            }
+            // It stays as QEMU has it.
+            (true, RunState::Paused | RunState::Suspended) => {
+                let resumed_ns = 0;
+                actions.push(Action::Journal(Step::Active { resumed_ns }));
+                State::Activating(Live {
+                    run_state,
+                    resumed_ns,
+                })
+            }
+            (false, _) => {
+                actions.push(Action::ReleaseLastByte);
+                State::Continuing(run_state)
+            }
+        };
+        (state, actions)
+    }
+
+    fn activating(&self, live: Live, event: Event) -> Turn {
+        let mut actions = match event {
+            Event::Journaled(Step::Active { .. }) => vec![],
+            Event::JournalFailed(Step::Active { .. }, why) => vec![Action::Warn(why)],
+            Event::Cancel => return (State::Activating(live), vec![Action::RefuseCancel]),
+            _ => return (State::Activating(live), vec![]),
+        };
+        if let Some(why) = &self.lost {
+            let (state, unheard) = self.unheard(live, why);
+            actions.extend(unheard);
+            return (state, actions);
+        }
+        let resumed_ns = live.resumed_ns;
+        actions.extend([
+            say(StageChange::Active { resumed_ns }),
+            Action::Arm(Wait::Done),
+        ]);
+        (State::Active(live), actions)
+    }
+
+    fn active(&self, live: Live, event: Event) -> Turn {
+        match event {
+            Event::Peer(StageChange::Done) => self.moved(live, vec![]),
+            Event::Lost(why) => self.unheard(live, &why),
+            Event::Deadline(Wait::Done) => self.unheard(
+                live,
+                &Failure::new(
+                    ErrorKind::Timeout,
+                    Fault::Source,
+                    "the source was silent for too long",
+                ),
+            ),
+            Event::Cancel => (State::Active(live), vec![Action::RefuseCancel]),
+            _ => (State::Active(live), vec![]),
+        }
+    }
+
+    /// The guest is here, and the source has not said that it knows.
+    fn unheard(&self, live: Live, why: &Failure) -> Turn {
+        let warning = Failure::new(
+            why.kind,
+            why.fault,
+            &format!(
+                "the guest runs here, and the source may not know: do not continue it there. What happened: {why}"
+            ),
+        );
+        self.moved(live, vec![Action::Warn(warning)])
+    }
+
+    fn moved(&self, live: Live, mut actions: Vec<Action>) -> Turn {
+        let Live {
+            run_state,
+            resumed_ns,
+        } = live;
+        let managed = self.terms.managed;
+        actions.extend([
+            Action::Journal(Step::Done),
+            Action::Finish(Outcome::Moved {
+                managed,
+                run_state,
+                resumed_ns,
+            }),
+        ]);
+        (State::Over, actions)
+    }
+}
+
+fn checking(drain: Drain, event: Event) -> Turn {
+    match event {
+        Event::RamPlaced(placed) if placed == drain => (State::Loading(drain), vec![Action::Load]),
+        Event::RamPlaced(_) => abort(Failure::new(
+            ErrorKind::Integrity,
+            Fault::Source,
+            "the receiver's version map or number of batches is another than the source's: a page is missing or stale",
+        )),
+        other => with_drain(State::Checking(drain), drain, other),
+    }
+}
+
+/// The source may say Drained again from there on.
+fn with_drain(state: State, drain: Drain, event: Event) -> Turn {
+    if says(&event, drain) {
+        (state, vec![])
+    } else {
+        before_prepared(state, event)
+    }
+}
+
+fn says(event: &Event, drain: Drain) -> bool {
+    let said = StageChange::Drained {
+        batches: drain.batches,
+        version_map: drain.version_map,
+    };
+    matches!(event, Event::Peer(change) if *change == said)
+}
+
+fn prepare(drain: Drain, ours: Option<Verification>) -> Turn {
+    let theirs = None;
+    let held = Held {
+        drain,
+        ours,
+        theirs,
+    };
+    (
+        State::Preparing(held),
+        vec![Action::Journal(Step::Prepared)],
+    )
+}
+
+fn preparing(held: Held, event: Event) -> Turn {
+    match event {
+        Event::Journaled(Step::Prepared) => {
+            let Drain {
+                batches,
+                version_map,
+            } = held.drain;
+            let mut actions = vec![say(StageChange::Prepared {
+                batches,
+                version_map,
+            })];
+            let verification = held.ours.map(Message::Verification);
+            actions.extend(verification.map(Action::Send));
+            (State::Prepared(held), actions)
+        }
+        Event::JournalFailed(Step::Prepared, why) => abort(why),
+        other => {
+            let drain = held.drain;
+            with_drain(State::Preparing(held), drain, other)
+        }
+    }
+}
+
+fn intent_seen(held: Held, event: Event) -> Turn {
+    match event {
+        Event::Peer(StageChange::Commit { run_state }) => {
+            let step = Step::Commit { run_state };
+            (State::Committing(run_state), vec![Action::Journal(step)])
+        }
+        Event::Peer(StageChange::Intent) => (State::IntentSeen(held), vec![]),
+        other => holding(State::IntentSeen, held, other),
+    }
+}
+
+fn continuing(run_state: RunState, event: Event) -> Turn {
+    match event {
+        Event::QemuContinued { at_ns } => {
+            let resumed_ns = at_ns;
+            let live = Live {
+                run_state,
+                resumed_ns,
+            };
+            let step = Step::Active { resumed_ns };
+            (State::Activating(live), vec![Action::Journal(step)])
+        }
+        Event::QemuGone => fallen(),
+        Event::QemuFailed(why) => in_doubt_and_told(Failure::new(
+            why.kind,
+            why.fault,
+            &format!(
+                "the guest was handed over, and the receiver's QEMU could not continue it: {why}. The receiver holds it"
+            ),
+        )),
+        Event::Cancel => (State::Continuing(run_state), vec![Action::RefuseCancel]),
+        _ => (State::Continuing(run_state), vec![]),
+    }
+}
+
+fn aborting(why: Failure, event: &Event) -> Turn {
+    match event {
+        Event::QemuGone => aborted(why, vec![]),
+        Event::Deadline(Wait::Killed) => {
+            let confirmed = false;
+            (
+                State::Over,
+                vec![
+                    Action::Journal(Step::Aborted),
+                    Action::Finish(Outcome::Aborted { why, confirmed }),
+                ],
+            )
+        }
+        _ => (State::Aborting(why), vec![]),
+    }
+}
+
+/// What all stages before PREPARED have in common: whatever is wrong, this end's QEMU dies.
+fn before_prepared(state: State, event: Event) -> Turn {
+    match event {
+        Event::Peer(StageChange::Abort(why)) => kill(why),
+        Event::Peer(change) => abort(out_of_turn(
+            Fault::Source,
+            state.stage().name(),
+            name(&change),
+        )),
+        Event::PeerVerification(_) => abort(out_of_turn(
+            Fault::Source,
+            state.stage().name(),
+            "Verification",
+        )),
+        Event::QemuFailed(why) | Event::Failed(why) => abort(why),
+        Event::QemuGone => {
+            let why = Failure::new(
+                ErrorKind::Qemu,
+                Fault::Receiver,
+                "the receiver's QEMU ended before it had loaded the guest: see its log",
+            );
+            let told = vec![say(StageChange::Abort(why.clone()))];
+            aborted(why, told)
+        }
+        Event::QemuContinued { .. } => abort(Failure::new(
+            ErrorKind::Qemu,
+            Fault::Receiver,
+            "the receiver's QEMU began to run without having been told: start it with -S, or leave it alone",
+        )),
+        Event::Cancel => abort(Failure::new(
+            ErrorKind::Cancelled,
+            Fault::User,
+            "the move was cancelled at the receiver",
+        )),
+        Event::Lost(why) => kill(why),
+        Event::RamPlaced(_)
+        | Event::QemuLoaded
+        | Event::HeldLastByte
+        | Event::MemoryRead(_)
+        | Event::Journaled(_)
+        | Event::JournalFailed(..)
+        | Event::Deadline(_) => (state, vec![]),
+    }
+}
+
+/// What both stages of a guest that is held have in common: it is not let go of.
+fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
+    if says(&event, held.drain) {
+        return (stage(held), vec![]);
+    }
+    match event {
+        Event::Peer(StageChange::Abort(why)) => kill(why),
+        Event::Peer(change) => {
+            let why = out_of_turn(Fault::Source, stage(held).stage().name(), name(&change));
+            in_doubt(held_without_word(&why))
+        }
+        Event::Lost(why) => in_doubt(held_without_word(&why)),
+        Event::QemuContinued { .. } => in_doubt(Failure::new(
+            ErrorKind::Qemu,
+            Fault::Receiver,
+            "the receiver's QEMU began to run before the source handed the guest over: stop it, and ask the source where the \
+             guest is to run",
+        )),
+        Event::QemuGone => {
+            let why = Failure::new(
+                ErrorKind::Qemu,
+                Fault::Receiver,
+                "the receiver's QEMU ended before the guest was handed over: it does not run there; see its log",
+            );
+            let told = vec![say(StageChange::Abort(why.clone()))];
+            aborted(why, told)
+        }
+        Event::Cancel => (stage(held), vec![Action::RefuseCancel]),
+        Event::QemuFailed(why) | Event::Failed(why) => (stage(held), vec![Action::Warn(why)]),
+        Event::PeerVerification(_)
+        | Event::RamPlaced(_)
+        | Event::QemuLoaded
+        | Event::HeldLastByte
+        | Event::MemoryRead(_)
+        | Event::Journaled(_)
+        | Event::JournalFailed(..)
+        | Event::Deadline(_) => (stage(held), vec![]),
+    }
+}
+
+fn held_without_word(why: &Failure) -> Failure {
+    Failure::new(
+        why.kind,
+        why.fault,
+        &format!(
+            "the receiver holds the guest paused and has no word from the source: ask there whether it runs; only if its QEMU \
+             says completed and the guest is paused there, cont runs it here. What happened: {why}"
+        ),
+    )
+}
+
+/// QEMU dies first; the source is told why.
+fn abort(why: Failure) -> Turn {
+    let (_, mut actions) = kill(why.clone());
+    actions.insert(1, say(StageChange::Abort(why.clone())));
+    (State::Aborting(why), actions)
+}
+
+/// QEMU dies first; the source knows why, or cannot be told.
+fn kill(why: Failure) -> Turn {
+    (
+        State::Aborting(why),
+        vec![Action::KillQemu, Action::Arm(Wait::Killed)],
+    )
+}
+
+/// QEMU is dead.
+fn aborted(why: Failure, mut actions: Vec<Action>) -> Turn {
+    let confirmed = true;
+    actions.extend([
+        say(StageChange::Aborted),
+        Action::Journal(Step::Aborted),
+        Action::Finish(Outcome::Aborted { why, confirmed }),
+    ]);
+    (State::Over, actions)
+}
+
+/// QEMU is dead, and the guest was already this end's.
+fn fallen() -> Turn {
+    in_doubt_and_told(Failure::new(
+        ErrorKind::Qemu,
+        Fault::Receiver,
+        "the receiver's QEMU ended when the guest had been handed over and before it was seen to run: it does not run there; \
+         the source still has it, paused",
+    ))
+}
+
+fn in_doubt_and_told(why: Failure) -> Turn {
+    let (state, mut actions) = in_doubt(why.clone());
+    actions.insert(0, say(StageChange::Abort(why)));
+    (state, actions)
+}
+
+fn in_doubt(why: Failure) -> Turn {
+    (State::Over, vec![Action::Finish(Outcome::InDoubt { why })])
+}
+
+fn say(change: StageChange) -> Action {
+    Action::Send(Message::StageChange(change))
+}
+
+impl State {
+    const fn stage(&self) -> Stage {
+        match self {
+            Self::Expecting => Stage::Expecting,
+            Self::Receiving => Stage::Receiving,
+            Self::Stopped => Stage::Stopped,
+            Self::Checking(_) => Stage::Checking,
+            Self::Loading(_) => Stage::Loading,
+            Self::Reading(_) => Stage::Reading,
+            Self::Preparing(_) => Stage::Preparing,
+            Self::Prepared(_) => Stage::Prepared,
+            Self::IntentSeen(_) => Stage::IntentSeen,
+            Self::Committing(_) => Stage::Committing,
+            Self::Continuing(_) => Stage::Continuing,
+            Self::Activating(_) => Stage::Activating,
+            Self::Active(_) => Stage::Active,
+            Self::Aborting(_) => Stage::Aborting,
+            Self::Over => Stage::Over,
+        }
+    }
+}

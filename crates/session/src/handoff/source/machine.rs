@@ -1,0 +1,542 @@
+//! The source's states, and what each makes of each event.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::super::{name, out_of_turn};
+use super::{Action, Completion, Drain, Event, Outcome, Stage, Step, Terms, Wait};
+use crate::control::{ErrorKind, Failure, Fault, Message, RunState, StageChange, Verification};
+
+/// The source's machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SourceHandoff {
+    terms: Terms,
+    state: State,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum State {
+    PreCopy,
+    Stopped,
+    Drained(Sent),
+    /// INTENT is on its way to the journal.
+    Intending(Sent),
+    ShutPassed(Sent, Tie),
+    /// COMPLETED is on its way to the journal.
+    Completing(RunState, Tie),
+    Committed,
+    /// DONE is on its way to the journal.
+    Activated {
+        resumed_ns: u64,
+    },
+    /// The receiver's Aborted is due.
+    Aborting {
+        why: Failure,
+        /// QEMU completed all the same.
+        completed: bool,
+    },
+    Over,
+}
+
+/// What was sent, and what has come back of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Sent {
+    drain: Drain,
+    prepared: bool,
+    ours: Option<Verification>,
+    theirs: Option<Verification>,
+}
+
+/// Whether the receiver can still be told what QEMU said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Tie {
+    Holds,
+    Lost(Failure),
+}
+
+type Turn = (State, Vec<Action>);
+
+impl SourceHandoff {
+    /// The lanes are open, and pages begin.
+    #[must_use]
+    pub fn new(terms: Terms) -> (Self, Vec<Action>) {
+        let state = State::PreCopy;
+        (Self { terms, state }, vec![say(StageChange::PreCopy)])
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        self.state.stage()
+    }
+
+    /// Takes what has happened; returns what is to be done about it.
+    pub fn handle(&mut self, event: Event) -> Vec<Action> {
+        let state = core::mem::replace(&mut self.state, State::Over);
+        let (state, actions) = self.turn(state, event);
+        self.state = state;
+        actions
+    }
+
+    fn turn(&self, state: State, event: Event) -> Turn {
+        match state {
+            State::PreCopy => self.pre_copy(event),
+            State::Stopped => self.stopped(event),
+            State::Drained(sent) => self.drained(sent, event),
+            State::Intending(sent) => self.intending(sent, event),
+            State::ShutPassed(sent, tie) => self.shut_passed(sent, tie, event),
+            State::Completing(run_state, tie) => completing(run_state, tie, event),
+            State::Committed => committed(event),
+            State::Activated { resumed_ns } => self.activated(resumed_ns, event),
+            State::Aborting { why, completed } => aborting(why, completed, &event),
+            State::Over => (State::Over, vec![]),
+        }
+    }
+
+    fn pre_copy(&self, event: Event) -> Turn {
+        match event {
+            Event::GuestStopped { at_ns } => {
+                let stopped_ns = at_ns;
+                (
+                    State::Stopped,
+                    vec![say(StageChange::StopAndCopy { stopped_ns })],
+                )
+            }
+            other => before_shut(State::PreCopy, other),
+        }
+    }
+
+    fn stopped(&self, event: Event) -> Turn {
+        match event {
+            Event::Drained(drain) => {
+                let Drain {
+                    batches,
+                    version_map,
+                } = drain;
+                let mut actions = vec![
+                    say(StageChange::Drained {
+                        batches,
+                        version_map,
+                    }),
+                    Action::Arm(Wait::Prepared),
+                ];
+                if self.terms.verify {
+                    actions.push(Action::ReadMemory);
+                }
+                let (ours, theirs) = (None, None);
+                let sent = Sent {
+                    drain,
+                    prepared: false,
+                    ours,
+                    theirs,
+                };
+                (State::Drained(sent), actions)
+            }
+            other => before_shut(State::Stopped, other),
+        }
+    }
+
+    fn drained(&self, mut sent: Sent, event: Event) -> Turn {
+        match event {
+            Event::Peer(StageChange::Prepared {
+                batches,
+                version_map,
+            }) => {
+                let found = Drain {
+                    batches,
+                    version_map,
+                };
+                if found != sent.drain {
+                    return abort(differs("the receiver's version map or number of batches"));
+                }
+                sent.prepared = true;
+            }
+            Event::MemoryRead(verification) if self.terms.verify => sent.ours = Some(verification),
+            Event::PeerVerification(verification) if self.terms.verify && sent.prepared => {
+                sent.theirs = Some(verification);
+            }
+            Event::Deadline(Wait::Prepared) => {
+                return abort(Failure::new(
+                    ErrorKind::Timeout,
+                    Fault::Receiver,
+                    "the receiver took too long to check and load the guest: see its log and its QEMU's",
+                ));
+            }
+            // As below: the receiver has all of the guest.
+            Event::QemuGone if sent.prepared => return in_doubt(gone()),
+            other => return before_shut(State::Drained(sent), other),
+        }
+        self.may_intend(sent)
+    }
+
+    /// Whether all has come that INTENT needs.
+    fn may_intend(&self, sent: Sent) -> Turn {
+        let compared = match (self.terms.verify, sent.ours, sent.theirs) {
+            (false, ..) => sent.prepared,
+            (true, Some(ours), Some(theirs)) if ours != theirs => {
+                return abort(differs("the memory that the receiver's QEMU holds"));
+            }
+            (true, ours, theirs) => ours.is_some() && theirs.is_some(),
+        };
+        if compared {
+            (State::Intending(sent), vec![Action::Journal(Step::Intent)])
+        } else {
+            (State::Drained(sent), vec![])
+        }
+    }
+
+    fn intending(&self, sent: Sent, event: Event) -> Turn {
+        match event {
+            Event::Journaled(Step::Intent) => {
+                let verification = sent
+                    .ours
+                    .map(|ours| Action::Send(Message::Verification(ours)));
+                let mut actions: Vec<_> = verification.into_iter().collect();
+                actions.extend([
+                    say(StageChange::Intent),
+                    Action::PassShut,
+                    Action::Arm(Wait::Completed),
+                ]);
+                (State::ShutPassed(sent, Tie::Holds), actions)
+            }
+            Event::JournalFailed(Step::Intent, why) => abort(why),
+            Event::Peer(StageChange::Prepared { .. }) if repeats(&sent, &event) => {
+                (State::Intending(sent), vec![])
+            }
+            // The receiver has all of the guest: it is not told Abort, and somebody can let it run there.
+            Event::QemuGone => in_doubt(gone()),
+            other => before_shut(State::Intending(sent), other),
+        }
+    }
+
+    fn shut_passed(&self, sent: Sent, tie: Tie, event: Event) -> Turn {
+        let completed = |tie, run_state| {
+            let step = Step::Completed { run_state };
+            (
+                State::Completing(run_state, tie),
+                vec![Action::Journal(step)],
+            )
+        };
+        match event {
+            Event::QemuCompleted { run_state } => return completed(tie, run_state),
+            Event::QemuClosed => {
+                if let Completion::ByClose(run_state) = self.terms.completion {
+                    return completed(tie, run_state);
+                }
+            }
+            Event::QemuFailed(why) => {
+                return match tie {
+                    Tie::Holds => abort(why),
+                    Tie::Lost(_) => conclude(why, false),
+                };
+            }
+            Event::QemuGone => return in_doubt(gone()),
+            Event::Deadline(Wait::Completed) => {
+                return in_doubt(Failure::new(
+                    ErrorKind::Timeout,
+                    Fault::Source,
+                    "the source's QEMU was told that it may complete, and says neither that it has nor that it failed: \
+                     ask it (query-migrate); the receiver holds the guest paused until it is told",
+                ));
+            }
+            // A QEMU that has not completed yet may still give up; then the guest runs on here.
+            Event::Peer(StageChange::Abort(why)) => {
+                return (
+                    State::ShutPassed(sent, tie.or(why)),
+                    vec![Action::CancelQemu],
+                );
+            }
+            Event::Peer(_) if repeats(&sent, &event) => {}
+            Event::Peer(change) => {
+                let why = out_of_turn(Fault::Receiver, "ShutPassed", name(&change));
+                return (State::ShutPassed(sent, tie.or(why)), vec![]);
+            }
+            Event::Lost(why) => return (State::ShutPassed(sent, tie.or(why)), vec![]),
+            Event::Cancel => {
+                return (State::ShutPassed(sent, tie), vec![Action::RefuseCancel]);
+            }
+            Event::Failed(why) => {
+                return (State::ShutPassed(sent, tie), vec![Action::Warn(why)]);
+            }
+            Event::GuestStopped { .. }
+            | Event::Drained(_)
+            | Event::MemoryRead(_)
+            | Event::PeerVerification(_)
+            | Event::Journaled(_)
+            | Event::JournalFailed(..)
+            | Event::Deadline(_) => {}
+        }
+        (State::ShutPassed(sent, tie), vec![])
+    }
+
+    fn activated(&self, resumed_ns: u64, event: Event) -> Turn {
+        let mut actions = match event {
+            Event::Journaled(Step::Done) => vec![],
+            // The guest is live at the receiver: the disk changes nothing about it.
+            Event::JournalFailed(Step::Done, why) => vec![Action::Warn(why)],
+            Event::Cancel => {
+                return (State::Activated { resumed_ns }, vec![Action::RefuseCancel]);
+            }
+            _ => return (State::Activated { resumed_ns }, vec![]),
+        };
+        let managed = self.terms.managed;
+        actions.extend([
+            say(StageChange::Done),
+            if self.terms.keep {
+                Action::KeepQemu
+            } else {
+                Action::EndQemu
+            },
+            Action::Finish(Outcome::Moved {
+                managed,
+                resumed_ns,
+            }),
+        ]);
+        (State::Over, actions)
+    }
+}
+
+/// What all stages before SHUT have in common: whatever is wrong, the guest stays.
+fn before_shut(state: State, event: Event) -> Turn {
+    match event {
+        Event::Peer(StageChange::Abort(why)) => {
+            let completed = false;
+            (
+                State::Aborting { why, completed },
+                vec![say(StageChange::Aborted), Action::Arm(Wait::Aborted)],
+            )
+        }
+        Event::Peer(change) => abort(out_of_turn(
+            Fault::Receiver,
+            state.stage().name(),
+            name(&change),
+        )),
+        Event::PeerVerification(_) => abort(out_of_turn(
+            Fault::Receiver,
+            state.stage().name(),
+            "Verification",
+        )),
+        Event::QemuCompleted { .. } => {
+            let why = Failure::new(
+                ErrorKind::Qemu,
+                Fault::Source,
+                "the source's QEMU completed the migration without having been told that the guest arrived: \
+                 set its return-path capability",
+            );
+            let (_, actions) = abort(why.clone());
+            let completed = true;
+            (State::Aborting { why, completed }, actions)
+        }
+        Event::QemuFailed(why) | Event::Failed(why) => abort(why),
+        Event::QemuClosed => abort(Failure::new(
+            ErrorKind::Qemu,
+            Fault::Source,
+            "the source's QEMU closed the channel before the guest had arrived: somebody cancelled the migration, or it failed",
+        )),
+        Event::QemuGone => {
+            let why = gone();
+            (
+                State::Over,
+                vec![
+                    say(StageChange::Abort(why.clone())),
+                    Action::Journal(Step::Aborted),
+                    Action::Finish(Outcome::Gone { why }),
+                ],
+            )
+        }
+        Event::Cancel => abort(Failure::new(
+            ErrorKind::Cancelled,
+            Fault::User,
+            "the move was cancelled at the source",
+        )),
+        Event::Lost(why) => conclude(why, false),
+        Event::GuestStopped { .. }
+        | Event::Drained(_)
+        | Event::MemoryRead(_)
+        | Event::Journaled(_)
+        | Event::JournalFailed(..)
+        | Event::Deadline(_) => (state, vec![]),
+    }
+}
+
+fn completing(run_state: RunState, tie: Tie, event: Event) -> Turn {
+    let mut actions = match event {
+        Event::Journaled(Step::Completed { .. }) => vec![],
+        // QEMU's word is the decision, not the journal: it can be asked again. To hold the guest back would help nobody.
+        Event::JournalFailed(Step::Completed { .. }, why) => vec![Action::Warn(why)],
+        Event::Lost(why) | Event::Peer(StageChange::Abort(why)) => {
+            return (State::Completing(run_state, tie.or(why)), vec![]);
+        }
+        Event::Cancel => {
+            return (
+                State::Completing(run_state, tie),
+                vec![Action::RefuseCancel],
+            );
+        }
+        _ => return (State::Completing(run_state, tie), vec![]),
+    };
+    match tie {
+        Tie::Holds => {
+            actions.extend([
+                say(StageChange::Commit { run_state }),
+                Action::Arm(Wait::Active),
+            ]);
+            (State::Committed, actions)
+        }
+        Tie::Lost(why) => {
+            let (state, finish) = in_doubt(Failure::new(
+                why.kind,
+                why.fault,
+                &format!(
+                    "the source's QEMU has completed, and the receiver could not be told: both hold the guest paused; \
+                     run cont at one of them, and only there. What happened: {why}"
+                ),
+            ));
+            actions.extend(finish);
+            (state, actions)
+        }
+    }
+}
+
+fn committed(event: Event) -> Turn {
+    match event {
+        Event::Peer(StageChange::Active { resumed_ns }) => (
+            State::Activated { resumed_ns },
+            vec![Action::Journal(Step::Done)],
+        ),
+        Event::Peer(StageChange::Abort(why)) => in_doubt(Failure::new(
+            why.kind,
+            why.fault,
+            &format!(
+                "the receiver was given the guest and cannot run it; the source holds it paused, and cont runs it on here \
+                 once it is sure that it does not run there. What happened: {why}"
+            ),
+        )),
+        Event::Lost(why) => in_doubt(Failure::new(
+            why.kind,
+            why.fault,
+            &format!(
+                "the guest was handed over, and the receiver has not said that it runs: look there first; the source holds \
+                 it paused. What happened: {why}"
+            ),
+        )),
+        Event::Deadline(Wait::Active) => in_doubt(Failure::new(
+            ErrorKind::Timeout,
+            Fault::Receiver,
+            "the guest was handed over, and the receiver has not said in time that it runs: look there first; the source \
+             holds it paused",
+        )),
+        Event::Cancel => (State::Committed, vec![Action::RefuseCancel]),
+        _ => (State::Committed, vec![]),
+    }
+}
+
+fn aborting(why: Failure, completed: bool, event: &Event) -> Turn {
+    match event {
+        Event::Peer(StageChange::Aborted) | Event::Lost(_) | Event::Deadline(Wait::Aborted) => {
+            conclude(why, completed)
+        }
+        // Both ends began at once.
+        Event::Peer(StageChange::Abort(_)) => (
+            State::Aborting { why, completed },
+            vec![say(StageChange::Aborted)],
+        ),
+        Event::QemuCompleted { .. } => {
+            let completed = true;
+            (State::Aborting { why, completed }, vec![])
+        }
+        Event::QemuGone => (
+            State::Over,
+            vec![
+                Action::Journal(Step::Aborted),
+                Action::Finish(Outcome::Gone { why: gone() }),
+            ],
+        ),
+        _ => (State::Aborting { why, completed }, vec![]),
+    }
+}
+
+/// Ends the move from here. The guest's QEMU is let go of when the receiver's is dead.
+fn abort(why: Failure) -> Turn {
+    let actions = vec![
+        say(StageChange::Abort(why.clone())),
+        Action::Arm(Wait::Aborted),
+    ];
+    let completed = false;
+    (State::Aborting { why, completed }, actions)
+}
+
+/// Nothing of the guest is at the receiver any more, or nobody can say: it was never told Commit, and will not be.
+fn conclude(why: Failure, stopped: bool) -> Turn {
+    let mut actions = vec![];
+    if !stopped {
+        actions.push(Action::CancelQemu);
+    }
+    actions.extend([
+        Action::Journal(Step::Aborted),
+        Action::Finish(Outcome::StillAtSource { why, stopped }),
+    ]);
+    (State::Over, actions)
+}
+
+fn in_doubt(why: Failure) -> Turn {
+    (State::Over, vec![Action::Finish(Outcome::InDoubt { why })])
+}
+
+fn gone() -> Failure {
+    Failure::new(
+        ErrorKind::Qemu,
+        Fault::Source,
+        "the source's QEMU ended before it said whether the migration had completed: see its log; a receiver that is \
+         prepared holds the guest paused, and nothing else has it",
+    )
+}
+
+fn differs(what: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Integrity,
+        Fault::Receiver,
+        &format!("{what} is another than the source's: the guest was not moved as it was"),
+    )
+}
+
+/// The receiver says again what it said.
+fn repeats(sent: &Sent, event: &Event) -> bool {
+    let said = StageChange::Prepared {
+        batches: sent.drain.batches,
+        version_map: sent.drain.version_map,
+    };
+    matches!(event, Event::Peer(change) if sent.prepared && *change == said)
+}
+
+fn say(change: StageChange) -> Action {
+    Action::Send(Message::StageChange(change))
+}
+
+impl Tie {
+    /// Lost, for the first reason there was.
+    fn or(self, why: Failure) -> Self {
+        match self {
+            Self::Holds => Self::Lost(why),
+            lost => lost,
+        }
+    }
+}
+
+impl State {
+    const fn stage(&self) -> Stage {
+        match self {
+            Self::PreCopy => Stage::PreCopy,
+            Self::Stopped => Stage::Stopped,
+            Self::Drained(_) => Stage::Drained,
+            Self::Intending(_) => Stage::Intending,
+            Self::ShutPassed(..) => Stage::ShutPassed,
+            Self::Completing(..) => Stage::Completing,
+            Self::Committed => Stage::Committed,
+            Self::Activated { .. } => Stage::Activated,
+            Self::Aborting { .. } => Stage::Aborting,
+            Self::Over => Stage::Over,
+        }
+    }
+}
