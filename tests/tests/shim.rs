@@ -1,4 +1,4 @@
-//! What QEMU sees of the process behind `exec:`, with a pair of pipes in QEMU's place.
+//! What QEMU sees of the process behind `exec:`, with a shim and without, with a pair of pipes in QEMU's place.
 #![allow(
     clippy::unwrap_used,
     reason = "the tests share functions, and those are tests as well"
@@ -100,4 +100,24 @@ fn qemu_sees_that_one_half_was_closed_while_the_shim_stays() {
     assert!(exec.shim.try_wait().unwrap().is_none());
     exec.end_real();
     assert!(exec.shim.wait().unwrap().success());
+}
+
+#[test]
+fn what_a_process_prints_does_not_get_into_a_channel_on_its_stdout() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let mut bare = Command::new(env!("CARGO_BIN_EXE_carrier"))
+        .arg("bare")
+        .args([&file, &file])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    bare.stdin.take().unwrap().write_all(b"a stream").unwrap();
+    let output = bare.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(std::fs::read(file).unwrap(), b"a stream");
+    assert_eq!(output.stdout, b"");
+    assert_eq!(output.stderr, b"not for QEMU\n");
 }
