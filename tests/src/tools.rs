@@ -111,7 +111,9 @@ pub fn progress(line: &str) {
     eprintln!("lab: {line}");
 }
 
-fn is_root() -> bool {
+/// Whether this process may do everything.
+#[must_use]
+pub fn is_root() -> bool {
     // The owner of this process's own directory in /proc is its effective user.
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use sealift_lab::guest::{Guest, Launch, PATIENCE};
 use sealift_lab::joined::join_channels;
 use sealift_lab::qemu::{self, Machine as Kind, Qemu};
+use sealift_lab::tools::{is_root, progress};
 use sealift_qemu::machine::MigrationStatus;
 use sealift_qemu::{Channel, Error, Listener, Machine, memory};
 
@@ -352,21 +353,54 @@ fn the_memory_is_the_same_across_versions() {
     }
 }
 
+/// A stopped guest in a QEMU that has put this limit on itself, which only root's can.
+fn limited(qemu: &Qemu, option: &str, value: &str) -> Option<(Guest, Machine)> {
+    if !is_root() {
+        progress(
+            "NOT TESTED: a QEMU of another user, or in a directory of its own; only root can start one",
+        );
+        return None;
+    }
+    let arguments = if qemu.is_modern() {
+        ["-run-with".to_owned(), format!("{option}={value}")]
+    } else {
+        let option = if option == "user" {
+            "-runas"
+        } else {
+            "-chroot"
+        };
+        [option.to_owned(), value.to_owned()]
+    };
+    let launch = launch(qemu).arguments(["-S"]).arguments(arguments);
+    let guest = launch.start().unwrap();
+    let machine = Machine::connect(&guest.free_control(), PATIENCE).unwrap();
+    Some((guest, machine))
+}
+
 #[test]
 fn the_memory_is_read_from_a_qemu_of_another_user() {
     for qemu in qemu::all().unwrap() {
-        let drop_privilege = if qemu.is_modern() {
-            ["-run-with", "user=nobody"]
-        } else {
-            ["-runas", "nobody"]
+        let Some((_guest, mut machine)) = limited(&qemu, "user", "nobody") else {
+            return;
         };
-        let guest = launch(&qemu)
-            .arguments(["-S"])
-            .arguments(drop_privilege)
-            .start()
-            .unwrap();
-        let mut machine = Machine::connect(&guest.free_control(), PATIENCE).unwrap();
         let (_, extent) = memory_of(&mut machine, &["pc.ram".to_owned()]);
         assert!(extent.bytes > 7 << 20);
+    }
+}
+
+#[test]
+fn a_qemu_that_cannot_open_the_pipe_says_so_and_is_none_the_worse() {
+    for qemu in qemu::all().unwrap() {
+        let empty = tempfile::tempdir().unwrap();
+        let path = empty.path().to_str().unwrap();
+        let Some((_guest, mut machine)) = limited(&qemu, "chroot", path) else {
+            return;
+        };
+        let error = memory::read(&mut machine, &["pc.ram".to_owned()], |_| ()).unwrap_err();
+        assert!(
+            matches!(error, memory::MemoryError::NotWritten(_)),
+            "{error}: {error:?}"
+        );
+        assert_eq!(machine.status().unwrap().state, "prelaunch");
     }
 }

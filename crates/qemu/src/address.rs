@@ -1,7 +1,7 @@
 //! Where a QEMU socket is.
 //!
 //! ```text
-//!   unix:PATH          /PATH          ./PATH
+//!   unix:PATH          /PATH          ./PATH          anything with a slash and no scheme before it
 //!   tcp:HOST:PORT      tcp:[::1]:PORT
 //!   …,server=on,wait=off              as in QEMU's own options: that QEMU listens is understood anyway
 //! ```
@@ -33,10 +33,9 @@ impl FromStr for Address {
             problem,
         };
         let place = without_server_options(text);
-        if place.starts_with(['/', '.']) {
-            return unix(place).map_err(wrong);
-        }
         match place.split_once(':') {
+            None if place.contains('/') => unix(place).map_err(wrong),
+            Some((before, _)) if before.contains('/') => unix(place).map_err(wrong),
             Some(("unix", path)) => unix(path).map_err(wrong),
             Some(("tcp", rest)) => tcp(rest).map_err(wrong),
             Some((scheme @ ("exec" | "fd"), _)) => {
@@ -136,7 +135,9 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` is not an address: ", self.text)?;
         match &self.problem {
-            Problem::Scheme => f.write_str("it must be unix:PATH or tcp:HOST:PORT"),
+            Problem::Scheme => f.write_str(
+                "it must be unix:PATH or tcp:HOST:PORT, or a path with a slash in it, as in ./qmp.sock",
+            ),
             Problem::NotASocket { scheme } => write!(
                 f,
                 "`{scheme}:` stands in QEMU's command; here it must be unix:PATH or tcp:HOST:PORT"
@@ -189,6 +190,7 @@ mod tests {
         for (text, same) in [
             ("/run/qmp.sock", "unix:/run/qmp.sock"),
             ("./qmp.sock", "unix:./qmp.sock"),
+            ("guests/one:two", "unix:guests/one:two"),
             ("unix:/run/qmp,server=on,wait=off", "unix:/run/qmp"),
             ("unix:/run/qmp,server,nowait", "unix:/run/qmp"),
             (

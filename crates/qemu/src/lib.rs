@@ -1,6 +1,8 @@
 //! How sealift talks to a QEMU process.
 //!
-//! So far this is QMP, QEMU's control protocol: one JSON object a line, over a unix or TCP socket.
+//! - [`Qmp`]: QEMU's control protocol, one JSON object a line, over a unix or TCP socket; [`machine`]: typed questions and
+//!   orders over it; [`memory`]: reading a still guest's memory over it;
+//! - [`channel`]: the migration channels, over which QEMU sends and takes its stream; [`shim`]: what stands behind `exec:`.
 //!
 //! ```text
 //!   QEMU ── greeting ─────────────────────────────▶ client
@@ -12,8 +14,8 @@
 //! ```
 //!
 //! The client is small and tolerant on purpose: it knows the frame of a message and nothing of its
-//! content, so that one client talks to every QEMU version. It blocks, with a deadline on everything;
-//! whoever must not block runs it on a thread of its own.
+//! content, so that one client talks to every QEMU version. Everything here blocks, with a deadline or a way to end it from
+//! another thread; whoever must not block runs it on a thread of its own.
 
 mod address;
 pub mod channel;

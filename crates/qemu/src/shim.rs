@@ -136,8 +136,12 @@ impl Drop for Leash {
 /// Whether the real process has closed the channel, or has ended without a word.
 fn is_closed(leash: &OwnedFd) -> io::Result<bool> {
     let mut word = [0];
-    let (length, _) = rustix::net::recv(leash, &mut word, RecvFlags::empty())?;
-    Ok(length != 0)
+    match rustix::net::recv(leash, &mut word, RecvFlags::empty()) {
+        Ok((length, _)) => Ok(length != 0),
+        // It ended before it took the channel: what was sent to it is lost.
+        Err(Errno::CONNRESET) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// As shells do: a process that a signal ended counts as 128 and the signal.

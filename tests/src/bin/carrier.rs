@@ -5,7 +5,12 @@
 //!   carrier      (save FILE | load FILE | join ADDRESS) MARK    keeps QEMU's stream, gives QEMU one, or joins two QEMUs
 //! ```
 //!
-//! When QEMU has closed the channel it makes `MARK.closed`, stays until `MARK.go` is there, and makes `MARK.ended`.
+//!   carrier shim (fail CODE | die - | half - | close -) MARK    ends before it takes the channel; is killed while it has it;
+//!                                                               ends one half of it; closes it
+//!
+//!   carrier bare FILE MARK                                      as save, but without a shim, and with something to print
+//!
+//! When QEMU has closed the channel, or the last two have done their part, it makes `MARK.closed`, stays until `MARK.go` is there, and makes `MARK.ended`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -35,9 +40,27 @@ fn run(arguments: &[OsString]) -> Result<ExitCode, Error> {
             let program = std::env::current_exe().context("this program's path")?;
             shim::run(&program, rest).context("the shim")
         }
+        [word, file, _] if word == "bare" => {
+            let channel = Channel::stdio()?;
+            print_words();
+            save(channel, file.as_ref()).context("saving the stream")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        [word, code, _] if word == "fail" => {
+            let code = code.to_string_lossy().parse::<u8>().context("the code")?;
+            Ok(ExitCode::from(code))
+        }
         [word, what, mark] => {
             let channel = shim::channel()?;
             match word.to_str() {
+                Some("die") => std::process::abort(),
+                Some("close") => drop(channel),
+                Some("half") => {
+                    let (_from, to) = channel.split();
+                    drop(to);
+                    // Stays with the other half.
+                    live_on(Path::new(mark)).context("with one half")?;
+                }
                 Some("save") => save(channel, what.as_ref()).context("saving the stream")?,
                 Some("load") => load(channel, what.as_ref()).context("giving the stream")?,
                 _ => join(channel, what)?,
@@ -49,6 +72,11 @@ fn run(arguments: &[OsString]) -> Result<ExitCode, Error> {
             "use: carrier [shim] (save FILE | load FILE | join ADDRESS) MARK",
         )),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "what must not get into the channel")]
+fn print_words() {
+    println!("not for QEMU");
 }
 
 fn save(channel: Channel, file: &Path) -> io::Result<()> {

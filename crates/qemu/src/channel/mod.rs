@@ -218,7 +218,8 @@ impl Read for ReadHalf {
     }
 }
 
-/// What QEMU is told. Dropping it ends this direction: QEMU reads to the last byte and then finds the end.
+/// What QEMU is told. Dropping it ends this direction: QEMU reads to the last byte and then finds the end. For a source that
+/// waits for its return path that is a failure: the migration fails and the guest runs on.
 #[derive(Debug)]
 pub struct WriteHalf {
     fd: Arc<OwnedFd>,

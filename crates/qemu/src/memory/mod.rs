@@ -142,16 +142,17 @@ impl Pipe {
                 })?;
             let taken = self.take(ranges, visit);
             let ordered = orders.join().unwrap_or_else(|_| {
-                Err(Error::Malformed {
-                    problem: "the thread that talked to QEMU panicked".to_owned(),
+                Err(MemoryError::System {
+                    doing: "keep the thread that talked to QEMU alive",
+                    source: io::Error::other("it panicked"),
                 })
             });
             // What QEMU says explains why too little came.
-            ordered.map_err(MemoryError::from).and(taken)
+            ordered.and(taken)
         })
     }
 
-    fn order(&self, qmp: &mut Qmp, ranges: &[Range]) -> Result<(), Error> {
+    fn order(&self, qmp: &mut Qmp, ranges: &[Range]) -> Result<(), MemoryError> {
         for &(address, length) in ranges.iter().flat_map(|range| &range.pieces) {
             let mut at = 0;
             while at < length {
@@ -161,7 +162,11 @@ impl Pipe {
                     "size": size,
                     "filename": format!("/proc/self/fd/{}", self.number),
                 });
-                qmp.execute("pmemsave", arguments)?;
+                qmp.execute("pmemsave", arguments)
+                    .map_err(|error| match error {
+                        Error::Refused { .. } => MemoryError::NotWritten(error),
+                        _ => MemoryError::Qmp(error),
+                    })?;
                 at += size;
             }
         }
@@ -217,8 +222,10 @@ impl Pipe {
 pub enum MemoryError {
     /// The user, or this program: the guest runs.
     Running,
-    /// QEMU refused, or does not answer. Why a `pmemsave` fails it says in its own words.
+    /// The control socket, or QEMU's answer.
     Qmp(Error),
+    /// This host: QEMU could not write into the pipe, for the reason in its own words.
+    NotWritten(Error),
     /// QEMU wrote less than it was asked for.
     Short,
     /// This host: the system refused.
@@ -251,7 +258,8 @@ impl fmt::Display for MemoryError {
             Self::Running => {
                 f.write_str("the guest's memory is to be compared, but the guest runs: it must be stopped first")
             }
-            Self::Qmp(_) => f.write_str(
+            Self::Qmp(_) => f.write_str("the guest's memory could not be asked for"),
+            Self::NotWritten(_) => f.write_str(
                 "QEMU could not write the guest's memory into a pipe, to be compared; a security policy may keep it from \
                  opening /proc/self/fd: allow that, or do without `--verify full`",
             ),
@@ -266,7 +274,7 @@ impl fmt::Display for MemoryError {
 impl std::error::Error for MemoryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Qmp(error) => Some(error),
+            Self::Qmp(error) | Self::NotWritten(error) => Some(error),
             Self::System { source, .. } => Some(source),
             Self::Running | Self::Short => None,
         }
