@@ -13,6 +13,7 @@
 //! libvirt client is not an authorisation.
 
 mod allow_list;
+pub mod authority;
 mod certificate;
 mod durable;
 mod error;
@@ -27,6 +28,8 @@ mod reason;
 mod revocation;
 mod verifier;
 
+#[cfg(test)]
+mod tests;
 
 pub use allow_list::{AllowList, NotAllowed};
 pub use certificate::{Certificate, Malformed};
