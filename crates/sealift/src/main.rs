@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod inspect;
+mod pki;
 
 use std::process::ExitCode;
 
@@ -19,11 +20,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Arguments),
+    Pki(pki::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments).map_err(|why| why.to_string()),
+        Command::Pki(arguments) => pki::run(&arguments).map_err(|why| why.to_string()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

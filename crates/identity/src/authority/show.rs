@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::AuthorityError;
 use crate::certificate::{Certificate, hex, parse};
@@ -15,7 +15,8 @@ use crate::revocation::{List, signed};
 /// A certificate, and how it stands to the other files of its directory.
 #[derive(Debug, Serialize)]
 pub struct Described {
-    /// Its file.
+    /// Its file. In JSON, which has no other bytes, a name that is not UTF-8 has replacement characters.
+    #[serde(serialize_with = "as_text")]
     pub file: PathBuf,
     /// Whom it is for.
     pub subject: String,
@@ -47,6 +48,10 @@ pub struct Described {
     pub trust: Trust,
     /// Whether the list of revoked certificates beside it has it; `None` without a list of its CA.
     pub revoked: Option<bool>,
+}
+
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// A key beside a certificate.

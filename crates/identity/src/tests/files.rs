@@ -135,7 +135,7 @@ fn a_key_of_another_certificate() {
 fn certificates_out_of_date() {
     let ca = Ca::new("CA");
     let expired = ca.odd_host(RECEIVER, |params| {
-        params.not_after = date_time_ymd(2020, 2, 3)
+        params.not_after = date_time_ymd(2020, 2, 3);
     });
     assert_says(
         &expired,
@@ -143,7 +143,7 @@ fn certificates_out_of_date() {
         "expired on 2020-02-03 00:00 UTC",
     );
     let future = ca.odd_host(RECEIVER, |params| {
-        params.not_before = date_time_ymd(2090, 2, 3)
+        params.not_before = date_time_ymd(2090, 2, 3);
     });
     assert_says(
         &future,
@@ -220,7 +220,7 @@ fn a_list_of_revoked_certificates_that_does_not_count() {
 fn a_list_by_a_ca_that_may_not_sign_lists() {
     // The CA's certificate without the usage, and the same CA's list.
     let mut ca = Ca::with("CA", |params| {
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign]
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     });
     let directory = ca.host(RECEIVER);
     let key = KeyPair::try_from(ca.issuer.key().serialized_der()).unwrap();

@@ -177,7 +177,7 @@ fn the_common_name_does_not_count_beside_alternative_names() {
 fn an_expired_receiver_is_refused() {
     let ca = Ca::new("CA");
     let alpha = ca.odd_host(RECEIVER, |params| {
-        params.not_after = date_time_ymd(2020, 2, 3)
+        params.not_after = date_time_ymd(2020, 2, 3);
     });
     let alpha = careless(&alpha, Side::Receiver);
     let (source, receiver) = refusals(connect(&source(&ca.host(SOURCE)), &alpha, RECEIVER));
@@ -205,7 +205,7 @@ fn an_expired_receiver_is_refused() {
 fn an_expired_source_is_refused() {
     let ca = Ca::new("CA");
     let beta = ca.odd_host(SOURCE, |params| {
-        params.not_after = date_time_ymd(2020, 2, 3)
+        params.not_after = date_time_ymd(2020, 2, 3);
     });
     let beta = careless(&beta, Side::Source);
     let (source, receiver) = refusals(connect(&beta, &receiver(&ca.host(RECEIVER)), RECEIVER));

@@ -71,11 +71,11 @@ impl Ca {
             change(&mut params);
             let key = KeyPair::generate().unwrap();
             let made = params.signed_by(&key, &self.issuer).unwrap();
-            write(&directory, &format!("{side}-cert.pem"), &made.pem(), 0o644);
+            write(&directory, &format!("{side}-cert.pem"), made.pem(), 0o644);
             write(
                 &directory,
                 &format!("{side}-key.pem"),
-                &key.serialize_pem(),
+                key.serialize_pem(),
                 0o600,
             );
         }

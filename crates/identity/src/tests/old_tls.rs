@@ -5,7 +5,7 @@ use rustls::{ClientConnection, ServerConnection};
 use super::{Ca, RECEIVER, SOURCE, receiver, source};
 use crate::{Fault, Kind, explain};
 
-/// A fatal alert, protocol_version, as a record.
+/// A fatal alert, `protocol_version`, as a record.
 const PROTOCOL_VERSION: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46];
 
 /// What `openssl s_client -tls1_2` (OpenSSL 3.0) begins with.
