@@ -1,0 +1,540 @@
+//! One guest that arrives: everything that happens comes together here, the hand-off's machine says what to do about it, and here it is
+//! done.
+//!
+//! ```text
+//!  control channel ─┐
+//!  inbound ─────────┤                     ┌─▶ control channel
+//!  relay ───────────┼─▶ Happened ─▶ Event ─▶ ReceiverHandoff ─▶ Action ─┼─▶ relay, QMP
+//!  QEMU, QMP ───────┤                     └─▶ journal
+//!  signals, clock ──┘
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sealift::event::What;
+use sealift::outcome::Ending;
+use sealift_net::Error;
+use sealift_net::control::{Receiver, Sender};
+use sealift_net::inbound::{self, Inbound, Placed};
+use sealift_qemu::channel::Closer;
+use sealift_qemu::machine::Machine;
+use sealift_session::clock::Pings;
+use sealift_session::control::{
+    Bytes, ErrorKind, Failure, Fault, Frame, Message, Pong, Received, StageChange,
+    wire::Progress as WireProgress,
+};
+use sealift_session::handoff::receiver::{Action, Event, Outcome, ReceiverHandoff};
+use sealift_session::handoff::{Drain, Step, Wait};
+use tokio::sync::mpsc;
+use tokio::time::{Instant as Time, MissedTickBehavior, interval, sleep_until};
+
+use super::qemu_says::Says;
+use super::relay::{self, Clearance};
+use super::story::Story;
+use crate::ending::{failure, failure_of};
+use crate::journals::Shared as Journals;
+use crate::memory;
+use crate::monitor::Monitor;
+use crate::watch::{Seen, Watch};
+
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the source is told how far this end is, and its clock is asked for.
+const TELL: Duration = Duration::from_secs(1);
+/// A source that asks for the clock once a second and says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Everything that an arriving guest needs.
+pub(crate) struct Session {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+    pub(crate) inbound: Inbound,
+    pub(crate) placed: Placed,
+    pub(crate) clearance: Clearance,
+    /// Ends QEMU's main channel.
+    pub(crate) closer: Closer,
+    pub(crate) monitor: Option<Monitor>,
+    pub(crate) handoff: ReceiverHandoff,
+    pub(crate) journal: Arc<Journals>,
+    pub(crate) story: Story,
+    /// The names of the guest's RAM blocks, for reading its memory again.
+    pub(crate) blocks: Vec<String>,
+    pub(crate) digest: sealift_pages::Algorithm,
+}
+
+/// Where things that happen come from.
+pub(crate) struct Sources {
+    pub(crate) inbound: mpsc::UnboundedReceiver<inbound::Event>,
+    pub(crate) relay: mpsc::UnboundedReceiver<relay::Event>,
+    pub(crate) qemu: mpsc::UnboundedReceiver<Says>,
+    /// The operator wants it to end.
+    pub(crate) cancel: mpsc::Receiver<()>,
+}
+
+/// Something that has happened.
+enum Happened {
+    Message(Result<Received, Error>),
+    Inbound(inbound::Event),
+    Relay(relay::Event),
+    Qemu(Says),
+    Seen(Result<Seen, sealift_qemu::Error>),
+    Done(Event),
+    Cancel,
+    Tick,
+    Deadline(Wait),
+}
+
+/// What the loop itself remembers.
+struct Going {
+    watch: Option<Watch>,
+    done: mpsc::UnboundedSender<Event>,
+    pings: Pings,
+    heard: Instant,
+    told: Instant,
+    deadline: Option<(Wait, Time)>,
+    /// QEMU has ended its return path without an error.
+    shut: bool,
+    /// QMP says that the guest is loaded and stands still.
+    loaded: bool,
+    /// The machine was told so.
+    told_loaded: bool,
+    /// The order to continue was given; how many answers are due before the guest counts as running.
+    continuing: bool,
+}
+
+impl Session {
+    /// Receives the guest to the end.
+    pub(crate) async fn run(mut self, mut sources: Sources) -> Ending {
+        let (seen, mut looks) = mpsc::unbounded_channel();
+        let (done, mut finished) = mpsc::unbounded_channel();
+        let watch = self
+            .monitor
+            .clone()
+            .map(|monitor| Watch::start(monitor, seen));
+        let now = Instant::now();
+        let mut going = Going {
+            watch,
+            done,
+            pings: Pings::default(),
+            heard: now,
+            told: now - TELL,
+            deadline: None,
+            shut: false,
+            loaded: false,
+            told_loaded: false,
+            continuing: false,
+        };
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let deadline = going.deadline;
+            let happened = tokio::select! {
+                biased;
+                received = self.receiver.receive() => Happened::Message(received),
+                Some(event) = sources.inbound.recv() => Happened::Inbound(event),
+                Some(event) = sources.relay.recv() => Happened::Relay(event),
+                Some(says) = sources.qemu.recv() => Happened::Qemu(says),
+                Some(event) = finished.recv() => Happened::Done(event),
+                Some(look) = looks.recv() => Happened::Seen(look),
+                Some(()) = sources.cancel.recv() => Happened::Cancel,
+                wait = passed(deadline) => Happened::Deadline(wait),
+                _ = ticks.tick() => Happened::Tick,
+            };
+            if let Some(outcome) = self.happened(&mut going, happened) {
+                return self.finish(outcome).await;
+            }
+        }
+    }
+
+    fn happened(&mut self, going: &mut Going, happened: Happened) -> Option<Outcome> {
+        let event = match happened {
+            Happened::Message(Ok(received)) => {
+                going.heard = Instant::now();
+                self.message(going, received.message)
+            }
+            Happened::Message(Err(error)) => Some(Event::Lost(lost(&error))),
+            Happened::Inbound(event) => self.inbound(event),
+            Happened::Relay(event) => self.relay(event),
+            Happened::Qemu(says) => self.qemu(going, says),
+            Happened::Seen(look) => self.seen(going, look),
+            Happened::Done(event) => Some(event),
+            Happened::Cancel => Some(Event::Cancel),
+            Happened::Tick => self.tick(going),
+            Happened::Deadline(wait) => {
+                going.deadline = None;
+                Some(Event::Deadline(wait))
+            }
+        };
+        let actions = self.handoff.handle(event?);
+        self.act(going, actions)
+    }
+
+    fn message(&mut self, going: &mut Going, message: Message) -> Option<Event> {
+        match message {
+            Message::Epoch(epoch) => {
+                self.inbound.announce(epoch);
+                None
+            }
+            Message::StageChange(change) => {
+                self.story.peer_step(&change);
+                Some(Event::Peer(change))
+            }
+            Message::Verification(verification) => Some(Event::PeerVerification(verification)),
+            Message::Ping(ping) => {
+                let now = now_ns();
+                let pong = Pong::new(ping.id, now, now.max(now_ns())).ok()?;
+                self.send(Message::Pong(pong))
+            }
+            Message::Pong(pong) => {
+                going.pings.pong(&pong, now_ns());
+                None
+            }
+            Message::Failure(why) => Some(Event::Peer(StageChange::Abort(why))),
+            Message::Progress(_) | Message::Void(_) => None,
+            other => Some(Event::Failed(failure(
+                ErrorKind::Protocol,
+                Fault::Source,
+                &format!("the source sent {} while pages flow", other.kind()),
+            ))),
+        }
+    }
+
+    fn inbound(&mut self, event: inbound::Event) -> Option<Event> {
+        match event {
+            inbound::Event::Placed => {
+                while let Some(ranges) = self.placed.take_ranges() {
+                    if let Some(lost) = self.send(Message::Acknowledgement(ranges)) {
+                        return Some(lost);
+                    }
+                }
+                None
+            }
+            // The source has closed it, or the link has broken: which, the control channel will say.
+            inbound::Event::LaneLost { error: None, .. } => None,
+            inbound::Event::LaneLost {
+                lane,
+                error: Some(error),
+            } => Some(Event::Lost(failure(
+                ErrorKind::Timeout,
+                Fault::Network,
+                &format!("lane {lane} broke: {error}"),
+            ))),
+            inbound::Event::Broken(broken) => {
+                let (kind, fault) = match &broken {
+                    inbound::Broken::Seal(_)
+                    | inbound::Broken::Decode(_)
+                    | inbound::Broken::Resolve(_)
+                    | inbound::Broken::Altered(_) => (ErrorKind::Integrity, Fault::Network),
+                    inbound::Broken::Placement(_) => (ErrorKind::Qemu, Fault::Receiver),
+                    _ => (ErrorKind::Protocol, Fault::Source),
+                };
+                Some(Event::Failed(failure(kind, fault, &broken.to_string())))
+            }
+        }
+    }
+
+    fn relay(&mut self, event: relay::Event) -> Option<Event> {
+        match event {
+            relay::Event::AtBarrier { batches } => {
+                let version_map = self.inbound.versions();
+                Some(Event::RamPlaced(Drain {
+                    batches,
+                    version_map,
+                }))
+            }
+            relay::Event::HoldsLastByte => Some(Event::HeldLastByte),
+            relay::Event::Broken { channel, error } => Some(Event::QemuFailed(failure(
+                ErrorKind::Qemu,
+                Fault::Receiver,
+                &format!(
+                    "the destination's QEMU took no more of channel {channel} ({error}); its log says why"
+                ),
+            ))),
+        }
+    }
+
+    fn qemu(&mut self, going: &mut Going, says: Says) -> Option<Event> {
+        match says {
+            Says::ReturnPath { bytes, shut } => {
+                let data = Bytes::new("ReturnPath.data", bytes).ok()?;
+                if let Some(lost) = self.send(Message::ReturnPath(data)) {
+                    return Some(lost);
+                }
+                match shut {
+                    Some(0) => {
+                        going.shut = true;
+                        self.shut(going)
+                    }
+                    Some(value) => Some(Event::QemuFailed(failure(
+                        ErrorKind::Qemu,
+                        Fault::Receiver,
+                        &format!("the destination's QEMU could not load the guest (it says {value}); its log says why"),
+                    ))),
+                    None => None,
+                }
+            }
+            // With a monitor QMP says more, and says it soon.
+            Says::Ended if self.monitor.is_some() || going.shut => None,
+            Says::Ended => Some(Event::QemuFailed(failure(
+                ErrorKind::Qemu,
+                Fault::Receiver,
+                "the destination's QEMU closed its channel; its log says why",
+            ))),
+        }
+    }
+
+    /// QEMU has ended its return path without an error.
+    fn shut(&mut self, going: &mut Going) -> Option<Event> {
+        match &going.watch {
+            Some(watch) => {
+                watch.hurry();
+                self.loaded(going)
+            }
+            // It had the last byte, and runs the guest if that ran.
+            None => Some(Event::QemuContinued { at_ns: now_ns() }),
+        }
+    }
+
+    fn loaded(&mut self, going: &mut Going) -> Option<Event> {
+        let first = going.shut && going.loaded && !std::mem::replace(&mut going.told_loaded, true);
+        first.then_some(Event::QemuLoaded)
+    }
+
+    fn seen(
+        &mut self,
+        going: &mut Going,
+        look: Result<Seen, sealift_qemu::Error>,
+    ) -> Option<Event> {
+        use sealift_qemu::machine::MigrationStatus as Status;
+        let seen = match look {
+            Ok(seen) => seen,
+            Err(sealift_qemu::Error::Closed { .. }) => return Some(Event::QemuGone),
+            Err(error) => {
+                return Some(Event::Failed(failure_of(
+                    ErrorKind::Qemu,
+                    Fault::Receiver,
+                    &error,
+                )));
+            }
+        };
+        if going.continuing {
+            let resumed = seen.events.iter().find(|event| event.name == "RESUME");
+            if let Some(event) = resumed {
+                going.continuing = false;
+                return Some(Event::QemuContinued { at_ns: event.at_ns });
+            }
+            if seen.status.running {
+                going.continuing = false;
+                return Some(Event::QemuContinued { at_ns: now_ns() });
+            }
+        }
+        match seen.migration.status {
+            Status::Completed if !seen.status.running => {
+                going.loaded = true;
+                self.loaded(going)
+            }
+            Status::Failed => Some(Event::QemuFailed(failure(
+                ErrorKind::Qemu,
+                Fault::Receiver,
+                &match seen.migration.error {
+                    Some(error) => format!("the destination's QEMU could not load the guest: {error}"),
+                    None => "the destination's QEMU could not load the guest; its log says why".to_owned(),
+                },
+            ))),
+            _ => None,
+        }
+    }
+
+    fn tick(&mut self, going: &mut Going) -> Option<Event> {
+        let now = Instant::now();
+        if now.duration_since(going.heard) > SILENCE {
+            return Some(Event::Lost(failure(
+                ErrorKind::Timeout,
+                Fault::Network,
+                &format!("the source said nothing for {} s", SILENCE.as_secs()),
+            )));
+        }
+        if now.duration_since(going.told) < TELL {
+            return None;
+        }
+        going.told = now;
+        let standing = self.inbound.standing();
+        self.story.progress(&standing, self.placed.held());
+        let ping = going.pings.ping(now_ns());
+        self.send(Message::Progress(WireProgress {
+            pages: standing.pages,
+            bytes: standing.bytes,
+            held: self.placed.held(),
+        }))
+        .or_else(|| self.send(Message::Ping(ping)))
+    }
+
+    /// Does what the machine says, in its order. Returns how it ended, if it has.
+    fn act(&mut self, going: &mut Going, actions: Vec<Action>) -> Option<Outcome> {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Send(message) => {
+                    if let Message::StageChange(change) = &message {
+                        self.story.step(change);
+                    }
+                    if let Some(lost) = self.send(message) {
+                        actions.extend(self.handoff.handle(lost));
+                    }
+                }
+                Action::Journal(step) => self.journal(going, step),
+                // The relay places everything as it comes, and says when it has come to the barrier.
+                Action::Place { .. } => {}
+                Action::Load => {
+                    if let Some(watch) = &going.watch {
+                        watch.hurry();
+                    }
+                    self.clearance.give();
+                }
+                Action::ReadMemory => self.read_memory(going),
+                Action::Continue => self.continue_guest(going),
+                Action::ReleaseLastByte => self.clearance.release_last_byte(),
+                Action::KillQemu => self.kill_qemu(going),
+                Action::Arm(wait) => going.deadline = Some((wait, Time::now() + patience(wait))),
+                Action::RefuseCancel => self.story.tell(What::Warning {
+                    message: "too late to cancel: the guest may be this host's already".to_owned(),
+                }),
+                Action::Warn(why) => self.story.tell(What::Warning {
+                    message: why.to_string(),
+                }),
+                Action::Finish(outcome) => return Some(outcome),
+            }
+        }
+        None
+    }
+
+    fn send(&self, message: Message) -> Option<Event> {
+        let error = self.sender.send(Frame::of(message)).err()?;
+        Some(Event::Lost(lost(&error)))
+    }
+
+    fn journal(&self, going: &Going, step: Step) {
+        let (journal, done) = (Arc::clone(&self.journal), going.done.clone());
+        tokio::task::spawn_blocking(move || {
+            let event = match journal.append(step) {
+                Ok(()) => Event::Journaled(step),
+                Err(error) => Event::JournalFailed(
+                    step,
+                    failure_of(ErrorKind::Resources, Fault::Receiver, &error),
+                ),
+            };
+            // The session has ended when nobody listens.
+            let _ = done.send(event);
+        });
+    }
+
+    fn read_memory(&self, going: &Going) {
+        let Some(monitor) = self.monitor.clone() else {
+            return;
+        };
+        let (blocks, digest, done) = (self.blocks.clone(), self.digest, going.done.clone());
+        tokio::spawn(async move {
+            let event = match memory::read(&monitor, blocks, digest).await {
+                Ok(verification) => Event::MemoryRead(verification),
+                Err(why) => Event::Failed(failure(ErrorKind::Qemu, Fault::Receiver, &why)),
+            };
+            let _ = done.send(event);
+        });
+    }
+
+    /// The one place where a guest is let run at the destination.
+    fn continue_guest(&self, going: &mut Going) {
+        let Some(monitor) = self.monitor.clone() else {
+            return;
+        };
+        going.continuing = true;
+        let done = going.done.clone();
+        if let Some(watch) = &going.watch {
+            watch.hurry();
+        }
+        tokio::spawn(async move {
+            if let Err(error) = monitor.ask(Machine::cont).await {
+                let _ = done.send(Event::Failed(failure_of(
+                    ErrorKind::Qemu,
+                    Fault::Receiver,
+                    &error,
+                )));
+                return;
+            }
+            // The network learns a little later; the guest runs by now, and an error here is not worth more than that.
+            let _ = monitor.ask(Machine::announce_self).await;
+        });
+    }
+
+    fn kill_qemu(&self, going: &Going) {
+        self.closer.close();
+        let done = going.done.clone();
+        match self.monitor.clone() {
+            Some(monitor) => {
+                tokio::spawn(async move {
+                    let gone = monitor
+                        .ask(|machine| {
+                            machine.quit()?;
+                            machine.gone(QUITS_WITHIN)
+                        })
+                        .await;
+                    if let Ok(true) | Err(sealift_qemu::Error::Closed { .. }) = gone {
+                        let _ = done.send(Event::QemuGone);
+                    }
+                });
+            }
+            // A QEMU whose incoming channel ends before its last byte ends by itself.
+            None => {
+                let _ = done.send(Event::QemuGone);
+            }
+        }
+    }
+
+    async fn finish(mut self, outcome: Outcome) -> Ending {
+        let ending = self.story.end(outcome, &self.inbound.standing());
+        self.sender.close(FAREWELL).await;
+        self.inbound.close();
+        self.closer.close();
+        ending
+    }
+}
+
+/// How long QEMU may take to end in good order.
+const QUITS_WITHIN: Duration = Duration::from_secs(10);
+/// How long the last messages may take to be written.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+async fn passed(deadline: Option<(Wait, Time)>) -> Wait {
+    match deadline {
+        Some((wait, at)) => {
+            sleep_until(at).await;
+            wait
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What hangs is ended after so long.
+const fn patience(wait: Wait) -> Duration {
+    Duration::from_secs(match wait {
+        Wait::Prepared => 300,
+        Wait::Completed => 30,
+        Wait::Active => 60,
+        Wait::Aborted | Wait::Killed => 15,
+        Wait::Done => 30,
+    })
+}
+
+fn lost(error: &Error) -> Failure {
+    failure_of(ErrorKind::Timeout, Fault::Network, error)
+}
+
+/// Nanoseconds since 1970 on this host's wall clock.
+fn now_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
