@@ -47,7 +47,10 @@ impl AllowList {
     pub fn admits(&self, peer: &Peer) -> Result<(), NotAllowed> {
         match &self.0 {
             Who::Named(names) if !names.iter().any(|name| peer.is(name)) => Err(NotAllowed {
-                names: peer.names.clone(),
+                names: match &peer.names[..] {
+                    [] => vec![peer.to_string()],
+                    names => names.to_vec(),
+                },
             }),
             _ => Ok(()),
         }

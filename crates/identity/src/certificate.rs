@@ -157,3 +157,57 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustls_pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    const CLIENT: &[u8] = include_bytes!("../fixtures/client-cert.pem");
+
+    fn client() -> Vec<u8> {
+        CertificateDer::from_pem_slice(CLIENT).unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_certificate_without_alternative_names_has_its_common_name() {
+        let certificate = Certificate::from_der(&client()).unwrap();
+        assert_eq!(
+            certificate.names,
+            [Name::Common("beta.example.org".to_owned())]
+        );
+        assert_eq!(
+            (certificate.for_servers, certificate.for_clients),
+            (false, true)
+        );
+        assert!(!certificate.authority);
+    }
+
+    #[test]
+    fn what_follows_a_certificate_is_not_passed_over() {
+        let mut der = client();
+        der.push(0);
+        assert_eq!(Certificate::from_der(&der), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn a_spoilt_certificate_is_read_or_refused(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            length in any::<prop::sample::Index>(),
+        ) {
+            let mut der = client();
+            for (at, byte) in changes {
+                let at = at.index(der.len());
+                der[at] = byte;
+            }
+            let _ = Certificate::from_der(&der[..length.index(der.len())]);
+            if let Ok(certificate) = Certificate::from_der(&der) {
+                let shown = format!("{}{}{}", certificate.subject, certificate.issuer, crate::name::listed(&certificate.names));
+                prop_assert!(!shown.contains(char::is_control));
+            }
+        }
+    }
+}

@@ -48,10 +48,14 @@ impl Peer {
     }
 }
 
-/// The first name; without any, the subject.
+/// The first name; without any, the subject; without that, the fingerprint.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.names.first().unwrap_or(&self.subject))
+        match self.names.first() {
+            Some(name) => f.write_str(name),
+            None if !self.subject.is_empty() => f.write_str(&self.subject),
+            None => write!(f, "SHA-256 {}", self.fingerprint),
+        }
     }
 }
 

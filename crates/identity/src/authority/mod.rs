@@ -129,7 +129,7 @@ pub fn issue(
     if same_directory(&out, directory) {
         return Err(AuthorityError::IntoAuthority { directory: out });
     }
-    let replaced = check_replaceable(&out, request.replace)?;
+    let replaced = check_replaceable(directory, &out, request.replace)?;
 
     let server = authority.make(request, &names, ExtendedKeyUsagePurpose::ServerAuth, now)?;
     let client = authority.make(request, &names, ExtendedKeyUsagePurpose::ClientAuth, now)?;
@@ -339,15 +339,27 @@ fn same_directory(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Whether there is something to replace, if that is allowed.
-fn check_replaceable(out: &Path, replace: bool) -> Result<bool, AuthorityError> {
-    let names = [QEMU.server.0, QEMU.server.1, QEMU.client.0, QEMU.client.1];
-    let existing = names
-        .iter()
-        .map(|name| out.join(name))
-        .find(|file| fs::symlink_metadata(file).is_ok());
+/// Whether there is something to replace in `out`, if that is allowed. The files of the CA at `directory` itself are none.
+fn check_replaceable(directory: &Path, out: &Path, replace: bool) -> Result<bool, AuthorityError> {
+    let exists = |name: &&str| fs::symlink_metadata(out.join(name)).is_ok();
+    let differs = |name: &&str| {
+        let read = |directory: &Path| pem::read(&directory.join(name)).map(|(bytes, _)| bytes);
+        let same = match (read(out), read(directory)) {
+            (Ok(theirs), Ok(ours)) => theirs == ours,
+            _ => false,
+        };
+        exists(name) && !same
+    };
+    let own = [QEMU.server.0, QEMU.server.1, QEMU.client.0, QEMU.client.1];
+    let of_authority = [QEMU.authority, QEMU.revoked];
+    let existing = own
+        .into_iter()
+        .find(exists)
+        .or_else(|| of_authority.into_iter().find(differs));
     match existing {
-        Some(file) if !replace => Err(AuthorityError::Exists { file }),
+        Some(name) if !replace => Err(AuthorityError::Exists {
+            file: out.join(name),
+        }),
         existing => Ok(existing.is_some()),
     }
 }

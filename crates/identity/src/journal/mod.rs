@@ -175,7 +175,8 @@ impl Journal {
     /// Writes a step down. When this returns, it is on the disk.
     ///
     /// # Errors
-    /// When it cannot be written; the journal then holds what it held before, and what the step stands for must not be done.
+    /// When it cannot be written. What the step stands for must not be done then; whether a reader sees the step is not known, as
+    /// after a crash at this moment. Another attempt takes the same place.
     pub fn append(&mut self, step: Step, at_ns: u64) -> Result<(), JournalError> {
         let of = |trouble| JournalError::new(&self.path, trouble);
         let (bytes, checksum) = codec::step(step, at_ns, &self.last);

@@ -464,3 +464,27 @@ fn an_end_that_names_no_protocol_is_no_peer() {
     let (_, at_receiver) = pump(Arc::new(silent), alpha.server_config().unwrap(), RECEIVER);
     assert_eq!(at_receiver.unwrap().unwrap_err(), NoPeer::NotSealift);
 }
+
+#[test]
+fn a_connection_that_breaks_is_the_networks_fault() {
+    let beta = source(&Ca::new("CA").host(SOURCE));
+    let closed = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let reason = crate::explain_io(&closed, &beta, "192.0.2.7:7325");
+    assert_says(
+        &reason,
+        Fault::Network,
+        &["the connection with 192.0.2.7:7325 was closed"],
+    );
+    assert_eq!(reason.kind, Kind::Connection);
+}
+
+#[test]
+fn a_sockets_error_with_tls_in_it_is_tlss() {
+    let beta = source(&Ca::new("CA").host(SOURCE));
+    let revoked = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);
+    let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, revoked.clone());
+    assert_eq!(
+        crate::explain_io(&wrapped, &beta, "192.0.2.7:7325"),
+        explain(&revoked, &beta, "192.0.2.7:7325")
+    );
+}
