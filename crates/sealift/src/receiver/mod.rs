@@ -1,8 +1,8 @@
 //! `sealift receive`: waits for sessions, one guest at a time for one waiting QEMU.
 //!
 //! ```text
-//!  Door ─▶ Caller::Control ─▶ allowed? ─▶ arrival: handshake, admission, lanes ─▶ session ─▶ Ending
-//!      └─▶ Caller::Lane ────▶ [the session that it names] ─────▲
+//!  Door ─┬─ control channel ─▶ arrival: allowed? handshake, admission, lanes ─▶ session ─▶ Ending
+//!        └─ lane ────────────▶ the session that it names ────────────▲
 //! ```
 
 mod admission;
@@ -23,40 +23,205 @@ use sealift::arguments::receive::{Allowed, Arguments, Origin};
 use sealift::event::{Event, What};
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
-use sealift_identity::{AllowList, Pki};
+use sealift_identity::{AllowList, Pki, explain};
+use sealift_net::Error;
 use sealift_net::door::{Caller, Door};
 use sealift_net::target::Target as Host;
 use sealift_qemu::channel::Channel;
 use sealift_session::control::SessionId;
 use sealift_session::lane::LaneHello;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedMutexGuard, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::signals::Signals;
 use crate::{ending, journals, lock};
 use target::{Endpoint, Target};
 
-/// Callers that may wait to be looked at.
+/// Callers that may wait to be looked at; more wait outside.
 const CALLERS: usize = 64;
-/// Lanes that may wait for their session to look at them: more than it opens at once.
+/// Lanes that may wait for their session to look at them: more than a source opens at once.
 const LANES: usize = 32;
 
-/// What all sessions share.
-pub(crate) struct Host2 {
-    pub(crate) pki: Pki,
-    pub(crate) allowed: AllowList,
-    pub(crate) target: Arc<Target>,
+/// What all sessions of this receiver share.
+pub(crate) struct Here {
+    pki: Pki,
+    allowed: AllowList,
+    target: Arc<Target>,
     /// Held by the session that has the target.
-    pub(crate) busy: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) journals: PathBuf,
-    pub(crate) reporter: Arc<Reporter>,
-    pub(crate) rooms: Rooms,
+    busy: Arc<tokio::sync::Mutex<()>>,
+    journals: PathBuf,
+    reporter: Arc<Reporter>,
+    rooms: Rooms,
 }
+
+/// A connection that wants to be a lane.
+type Visitor = (TcpStream, [u8; LaneHello::LENGTH]);
 
 /// Where lanes find their session.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms(Mutex<HashMap<SessionId, mpsc::Sender<Visitor>>>);
+struct Rooms(Mutex<HashMap<SessionId, mpsc::Sender<Visitor>>>);
 
-/// A connection that wants to be a lane.
-pub(crate) type Visitor = (TcpStream, [u8; LaneHello::LENGTH]);
+impl Rooms {
+    /// A session waits for its lanes. It must [`Self::leave`].
+    fn enter(&self, session: SessionId) -> mpsc::Receiver<Visitor> {
+        let (visitors, arriving) = mpsc::channel(LANES);
+        lock(&self.0).insert(session, visitors);
+        arriving
+    }
+
+    fn leave(&self, session: SessionId) {
+        lock(&self.0).remove(&session);
+    }
+
+    /// Brings a connection to the session that it names. One that names none, or comes in a crowd, is closed without a word.
+    fn visit(&self, visitor: Visitor) {
+        if let Ok(hello) = LaneHello::parse(&visitor.1)
+            && let Some(room) = lock(&self.0).get(&hello.session())
+        {
+            let _ = room.try_send(visitor);
+        }
+    }
+}
+
+/// What a session came to.
+enum Came {
+    /// A guest was admitted, and this became of it.
+    Guest(Ending),
+    /// No guest was: a stranger, or one that was refused.
+    Nothing(Ending),
+}
+
+impl Here {
+    fn tell(&self, what: What) {
+        self.reporter.tell(Event {
+            at: SystemTime::now(),
+            session: None,
+            what,
+        });
+    }
+
+    fn warn(&self, message: String) {
+        self.tell(What::Warning { message });
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, channel: Option<Channel>, reporter: Arc<Reporter>) -> Ending {
+    match arguments.origin() {
+        Origin::Network {
+            listen,
+            allowed,
+            once,
+        } => {
+            let host = Host::new(listen.host().to_owned(), listen.port());
+            let allowed = match allowed {
+                Allowed::Any => AllowList::any(),
+                Allowed::Names(names) => AllowList::named(names.iter().cloned()),
+            };
+            match prepare(arguments, allowed, channel, reporter) {
+                Ok(here) => serve(Arc::new(here), &host, once)
+                    .await
+                    .unwrap_or_else(|ending| ending),
+                Err(ending) => ending,
+            }
+        }
+        Origin::File(file) => crate::saved::restore(arguments, file, channel, reporter).await,
+    }
+}
+
+fn prepare(
+    arguments: &Arguments,
+    allowed: AllowList,
+    channel: Option<Channel>,
+    reporter: Arc<Reporter>,
+) -> Result<Here, Ending> {
+    let pki = Pki::for_receiver(&arguments.identity.pki).map_err(|error| ending::of_pki(&error))?;
+    let journals = journals::directory(arguments.records.journal.as_deref())
+        .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
+    let endpoint = match (&arguments.qemu, channel) {
+        (Some(address), _) => Endpoint::Address(address.clone()),
+        (None, channel) => Endpoint::Standard(Mutex::new(channel)),
+    };
+    Ok(Here {
+        pki,
+        allowed,
+        target: Arc::new(Target {
+            endpoint,
+            control: arguments.qmp.clone(),
+        }),
+        busy: Arc::default(),
+        journals,
+        reporter,
+        rooms: Rooms::default(),
+    })
+}
+
+async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Ending> {
+    let failed = |error: &Error| Ending::because(Kind::Host, error).fault(Fault::ThisHost);
+    let addresses = host.resolve().await.map_err(|error| failed(&error))?;
+    let door = Door::open(&addresses).await.map_err(|error| failed(&error))?;
+    let config = here
+        .pki
+        .server_config()
+        .map_err(|error| ending::of_pki(&error))?;
+    let mut signals = Signals::listen()
+        .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
+    here.tell(What::Listening {
+        address: door.address().to_string(),
+    });
+
+    let (callers, mut calling) = mpsc::channel(CALLERS);
+    tokio::spawn(door.serve(config, callers));
+    let mut sessions = JoinSet::new();
+    let mut cancels: Vec<mpsc::Sender<()>> = Vec::new();
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            Some(caller) = calling.recv(), if !leaving => match caller {
+                Caller::Control { connection, from } => {
+                    let (cancel, cancelled) = mpsc::channel(1);
+                    cancels.retain(|cancel| !cancel.is_closed());
+                    cancels.push(cancel);
+                    sessions.spawn(arrival::arrive(Arc::clone(&here), connection, from, cancelled));
+                }
+                Caller::Lane { stream, hello } => here.rooms.visit((stream, hello)),
+                Caller::Refused { from, error } => here.warn(refusal(&here.pki, &error, &from.to_string())),
+            },
+            Some(came) = sessions.join_next() => {
+                let came = came.unwrap_or_else(|error| {
+                    Came::Guest(Ending::because(Kind::InDoubt, &error).fault(Fault::ThisHost))
+                });
+                match came {
+                    Came::Guest(ending) if once || leaving => return Ok(ending),
+                    Came::Guest(ending) => here.tell(What::Outcome(ending)),
+                    Came::Nothing(ending) => here.warn(ending.line()),
+                }
+                if leaving && sessions.is_empty() {
+                    return Ok(stopped());
+                }
+            }
+            () = signals.next() => {
+                if sessions.is_empty() {
+                    return Ok(stopped());
+                }
+                // A session that can still be ended ends; the others say why they cannot.
+                leaving = true;
+                for cancel in &cancels {
+                    let _ = cancel.try_send(());
+                }
+            }
+        }
+    }
+}
+
+fn stopped() -> Ending {
+    Ending::stopped("stopped; no guest was on its way")
+}
+
+fn refusal(pki: &Pki, error: &Error, from: &str) -> String {
+    match error {
+        Error::Tls(tls) => explain(tls, pki, from).to_string(),
+        error => format!("{from}: {}", ending::whole(error)),
+    }
+}

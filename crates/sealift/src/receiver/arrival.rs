@@ -1,0 +1,319 @@
+//! From a connection to a guest on its way: who it is, which guest, whether it may come, and the lanes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sealift::event::{Access, Admitted, Event, Guest, Peer, Stage, What};
+use sealift::outcome::{Ending, Fault, Kind, Teller};
+use sealift_identity::Side;
+use sealift_identity::journal::About;
+use sealift_net::Error;
+use sealift_net::control::{Receiver as Incoming, Secured, Sender};
+use sealift_net::inbound::{Inbound, Lane, Placed, Standing};
+use sealift_net::lane;
+use sealift_pages::{Algorithm, Codecs};
+use sealift_precopy::VersionMap;
+use sealift_seal::{Receiver, Seed, Suite};
+use sealift_session::control::{
+    Direction, ErrorKind, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens, Message,
+    MirrorBudget, RefusalKind, Role, SessionId, Text,
+};
+use sealift_session::handoff::receiver::Terms;
+use sealift_session::handoff::ReceiverHandoff;
+use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
+use sealift_session::handshake::{Agreed, Failed, Reason};
+use sealift_session::lane::LaneHello;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::time::{Instant, timeout_at};
+
+use super::relay::Relay;
+use super::session::{Session, Sources};
+use super::story::Story;
+use super::target::Taken;
+use super::{Came, Here, Visitor, admission, qemu_says};
+use crate::ending::{failure, whole};
+use crate::journals::Shared as Journals;
+use crate::{ending, random};
+
+/// How long the source may take for a step. Its admission comes when its QEMU has begun to migrate.
+const STEP_WITHIN: Duration = Duration::from_secs(60);
+/// How long lanes may take to come.
+const LANES_WITHIN: Duration = Duration::from_secs(30);
+/// The most lanes that are admitted: beyond some tens they only divide the same link.
+const LANES_MAX: u32 = 64;
+/// The most memory for contents that both ends remember.
+const SLOTS_MAX: u64 = 256 << 20;
+
+/// Takes a connection to its end.
+pub(super) async fn arrive(
+    here: Arc<Here>,
+    connection: Secured,
+    from: SocketAddr,
+    cancel: mpsc::Receiver<()>,
+) -> Came {
+    match Arrival::greet(here, connection, from).await {
+        Ok(arrival) => match arrival.admit().await {
+            Ok((guest, agreed)) => Came::Guest(guest.carry(agreed, cancel).await),
+            Err(ending) => Came::Nothing(ending),
+        },
+        Err(ending) => Came::Nothing(ending),
+    }
+}
+
+/// A peer that is allowed to bring guests.
+struct Arrival {
+    here: Arc<Here>,
+    sender: Sender,
+    receiver: Incoming,
+    peer: Peer,
+    secured: sealift_session::handshake::Secured,
+}
+
+/// A guest that was admitted.
+struct Arriving {
+    here: Arc<Here>,
+    sender: Sender,
+    receiver: Incoming,
+    taken: Taken,
+    /// Kept until the guest is here, or is not.
+    _turn: OwnedMutexGuard<()>,
+    visitors: mpsc::Receiver<Visitor>,
+    peer: Peer,
+}
+
+impl Arrival {
+    async fn greet(
+        here: Arc<Here>,
+        connection: Secured,
+        from: SocketAddr,
+    ) -> Result<Self, Ending> {
+        let identity = connection
+            .peer()
+            .map_err(|error| Ending::because(Kind::Authentication, &error).fault(Fault::Peer))?;
+        let secured = sealift_session::handshake::Secured {
+            exporter: connection.exporter().map_err(|error| lost(&error))?,
+            own_certificate: here.pki.own_certificate().to_vec(),
+            peer_certificate: identity.certificate.clone(),
+        };
+        let peer = Peer {
+            name: identity.to_string(),
+            fingerprint: identity.fingerprint.clone(),
+            address: from.to_string(),
+        };
+        let (sender, receiver) = connection.split();
+        if let Err(refusal) = here.allowed.admits(&identity) {
+            let told = failure(ErrorKind::Identity, Blame::User, &refusal.to_string());
+            let _ = sender.send(Frame::of(Message::Failure(told)));
+            sender.close(STEP_WITHIN).await;
+            let message = format!("{} was refused: {refusal}", peer.address);
+            return Err(Ending::new(Kind::Authentication, message).fault(Fault::Peer));
+        }
+        Ok(Self {
+            here,
+            sender,
+            receiver,
+            peer,
+            secured,
+        })
+    }
+
+    /// Agrees on how and on what.
+    async fn admit(mut self) -> Result<(Arriving, Agreed<Receiver>), Ending> {
+        match self.negotiate().await {
+            Ok((taken, turn, considering)) => self.decide(taken, turn, considering).await,
+            Err(ending) => {
+                self.sender.close(STEP_WITHIN).await;
+                Err(ending)
+            }
+        }
+    }
+
+    async fn negotiate(
+        &mut self,
+    ) -> Result<(Taken, Option<OwnedMutexGuard<()>>, Considering), Ending> {
+        // Whoever comes second is told why before anything else is agreed on.
+        let turn = Arc::clone(&self.here.busy).try_lock_owned().ok();
+        let taken = match turn {
+            Some(_) => Taken::of(Arc::clone(&self.here.target)).await,
+            None => Ok(Taken::unasked(Arc::clone(&self.here.target))),
+        };
+        let taken = taken.map_err(|error| {
+            let why = format!("the destination's QEMU cannot be asked: {}", whole(&error));
+            self.tell_failure(ErrorKind::Qemu, Blame::Receiver, &why);
+            Ending::because(Kind::Host, &error).fault(Fault::ThisHost)
+        })?;
+
+        let received = self.next().await?;
+        let secured = std::mem::replace(&mut self.secured, empty()?);
+        let expecting = Expecting::new(secured, Text::cut(crate::SOFTWARE));
+        let (greeted, hello) = expecting
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))?;
+        self.receiver.accept_hello();
+        self.send(hello)?;
+        self.tell(
+            greeted.session(),
+            What::Connected {
+                peer: self.peer.clone(),
+                tls: crate::TLS.to_owned(),
+            },
+        );
+        let abilities = abilities(&taken).map_err(|invalid| {
+            Ending::because(Kind::Host, &invalid).fault(Fault::ThisHost)
+        })?;
+        let received = self.next().await?;
+        let (chosen, choice) = greeted
+            .receive(received, &abilities)
+            .map_err(|failed| self.refuse(&failed))?;
+        self.send(choice)?;
+        let received = self.next().await?;
+        let considering = chosen
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))?;
+        Ok((taken, turn, considering))
+    }
+
+    async fn decide(
+        mut self,
+        taken: Taken,
+        turn: Option<OwnedMutexGuard<()>>,
+        considering: Considering,
+    ) -> Result<(Arriving, Agreed<Receiver>), Ending> {
+        let decided = match &turn {
+            None => Err(admission::refused(
+                RefusalKind::Busy,
+                "the destination's QEMU is taken by another session; wait until it has ended",
+            )),
+            Some(_) => admission::decide(considering.admission(), taken.waiting.as_ref()),
+        };
+        let ready = match decided {
+            Ok(free) => taken.prepare().await.map(|()| free).map_err(|error| {
+                let why = format!("the destination's QEMU cannot be made ready: {}", whole(&error));
+                admission::refused(RefusalKind::Destination, &why)
+            }),
+            Err(refused) => Err(refused),
+        };
+        let (free, turn) = match (ready, turn) {
+            (Ok(free), Some(turn)) => (free, turn),
+            (Err(refused), _) => {
+                let name = considering.admission().name.as_str().to_owned();
+                let why = refused.explanation.as_str().to_owned();
+                let _ = self.sender.send(considering.refuse(refused));
+                self.sender.close(STEP_WITHIN).await;
+                let message = format!("{name} from {} was refused: {why}", self.peer.name);
+                return Err(Ending::new(Kind::Refused, message));
+            }
+            (Ok(_), None) => return Err(Ending::new(Kind::Host, "no turn")),
+        };
+        let session = considering.session();
+        // Before the source knows that lanes may come.
+        let visitors = self.here.rooms.enter(session);
+        let agreed = self.agree(considering, free).await;
+        match agreed {
+            Ok(agreed) => Ok((
+                Arriving {
+                    here: self.here,
+                    sender: self.sender,
+                    receiver: self.receiver,
+                    taken,
+                    _turn: turn,
+                    visitors,
+                    peer: self.peer,
+                },
+                agreed,
+            )),
+            Err(ending) => {
+                self.here.rooms.leave(session);
+                self.sender.close(STEP_WITHIN).await;
+                Err(ending)
+            }
+        }
+    }
+
+    async fn agree(
+        &mut self,
+        considering: Considering,
+        free: u64,
+    ) -> Result<Agreed<Receiver>, Ending> {
+        let (admitted, verdict) = considering.accept(free);
+        self.send(verdict)?;
+        let received = self.next().await?;
+        let seed = Seed::fill(|bytes| random::fill(bytes)).map_err(|error| host(&error))?;
+        let (confirming, frames) = admitted
+            .receive(received, seed)
+            .map_err(|failed| self.refuse(&failed))?;
+        for frame in frames {
+            self.send(frame)?;
+        }
+        let received = self.next().await?;
+        confirming
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))
+    }
+
+    fn tell(&self, session: SessionId, what: What) {
+        self.here.reporter.tell(Event {
+            at: SystemTime::now(),
+            session: Some(session),
+            what,
+        });
+    }
+
+    async fn next(&mut self) -> Result<sealift_session::control::Received, Ending> {
+        self.receiver
+            .receive_within(STEP_WITHIN)
+            .await
+            .map_err(|error| lost(&error))
+    }
+
+    fn send(&self, frame: Frame) -> Result<(), Ending> {
+        self.sender.send(frame).map_err(|error| lost(&error))
+    }
+
+    fn tell_failure(&self, kind: ErrorKind, fault: Blame, why: &str) {
+        let told = failure(kind, fault, why);
+        let _ = self.sender.send(Frame::of(Message::Failure(told)));
+    }
+
+    /// Tells the peer what is wrong, if it is for the peer to know, and the operator.
+    fn refuse(&self, failed: &Failed) -> Ending {
+        if let Some(told) = failed.to_tell() {
+            let _ = self.sender.send(Frame::of(Message::Failure(told)));
+        }
+        match failed.reason() {
+            Reason::Told(failure) => Ending::failed(Role::Receiver, failure, Teller::Peer),
+            _ => ending::found(failed),
+        }
+    }
+}
+
+fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Invalid> {
+    Ok(Abilities {
+        suites: Suite::ALL.to_vec(),
+        digests: vec![Algorithm::Blake3, Algorithm::Sha256],
+        codecs: Codecs::ALL,
+        lanes: LaneCount::new("Choice.lanes", LANES_MAX)?,
+        mirror: MirrorBudget::new(SLOTS_MAX, 0, 0)?,
+        destination: taken.destination.clone(),
+    })
+}
+
+impl Arriving {
+    /// Opens the lanes and receives the guest.
+    async fn carry(mut self, agreed: Agreed<Receiver>, cancel: mpsc::Receiver<()>) -> Ending {
+        let session = agreed.session;
+        let begun = self.begin(agreed, cancel).await;
+        self.here.rooms.leave(session);
+        match begun {
+            Ok((session, sources)) => session.run(sources).await,
+            Err((ending, told)) => {
+                if let Some(told) = told {
+                    let _ = self.sender.send(Frame::of(Message::Failure(told)));
+                }
+                self.sender.close(STEP_WITHIN).await;
+                ending
+            }
+        }
+    }
+}
