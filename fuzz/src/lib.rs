@@ -1,5 +1,7 @@
 //! What the targets share.
 
+pub mod decoding;
+
 use sealift_lab::both_ends::BothEnds;
 use sealift_seal::{Error, Seed};
 

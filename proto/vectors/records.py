@@ -23,7 +23,7 @@ except ImportError:
 
 FILE = pathlib.Path(__file__).with_name("records.json")
 PAGE = 4096  # of the vector at hand
-CONTENT, ZEROS = 1 << 20, 1 << 18
+CONTENT, ZEROS, RECORDS = 1 << 20, 1 << 18, 1 << 14
 LIMIT = 1_114_112
 
 
@@ -142,8 +142,6 @@ def resolve(records, earlier):
     for r in flat:
         kind = r["record"]
         if kind == "zero":
-            for n in range(r["run"]):
-                now[r["page"][0], r["page"][1] + n] = bytes(PAGE)
             yield (*r["page"], r["run"])
         elif kind in ("literal", "same-as", "delta"):
             if kind == "literal":
@@ -227,7 +225,8 @@ def read(body, blocks, batch, agreed, left=None):
         if algorithm != agreed["digest"]:
             raise Refused(0, "DigestNotAgreed")
         b.take(32)
-        left = {"TooMuchContent": CONTENT, "TooManyZeros": ZEROS, "TooMuchRaw": LIMIT}
+        left = {"TooMuchContent": CONTENT, "TooManyZeros": ZEROS, "TooMuchRaw": LIMIT,
+                "TooManyRecords": RECORDS}
     records, last = [], None
 
     def pay(reason, amount, at):
@@ -249,6 +248,7 @@ def read(body, blocks, batch, agreed, left=None):
     while b.at < len(body):
         start = b.at
         tag = b.take(1)[0]
+        pay("TooManyRecords", 1, start)
         kind, mode = tag >> 4, tag & 15
         if not 1 <= kind <= 7:
             raise Refused(start, "UnknownRecord")
@@ -402,7 +402,8 @@ def accepted():
     ]
     most = [
         {"record": "zero", "page": [0, 0], "run": ZEROS},
-        *({"record": "same-as", "page": [0, ZEROS + n], "origin": [0, 7], "age": 0} for n in range(CONTENT >> 16)),
+        {"record": "literal", "page": [0, ZEROS], "seed": 7},
+        *({"record": "same-as", "page": [0, ZEROS + n], "origin": [0, ZEROS], "age": 0} for n in range(1, CONTENT >> 16)),
     ]
     plain = {"digest": 1, "codecs": [], "slots": 0, "windows": 0, "oldest": 0}
     old = plain | {"oldest": 700}
@@ -422,6 +423,7 @@ def refused():
     yield "TooManyZeros", 3, "120000" + varint(ZEROS).hex()
     yield "TooManyZeros", 7, "120000" + varint(ZEROS - 1).hex() + "10" + "00"
     yield "TooMuchRaw", 4 + 2 * 9, ("70010000" + third + "0100") * 3
+    yield "TooManyRecords", RECORDS, "60" * (RECORDS + 1)
     yield "OwnPage", 5, "320003000300"
     yield "OwnPage", 5, "420003000300" + "03000109"
     yield "AgeNotAgreed", 5, "320000000109"

@@ -208,14 +208,6 @@ impl Memory<'_> {
         let (address, content) = match *record {
             Record::Zero { first, run } => {
                 self.digest.zero(first, run);
-                for more in 0..run {
-                    let page = first.page + more;
-                    let zeros = vec![0; self.size.bytes()];
-                    // As many as references may name; a quarter of a million would take their time.
-                    if more < 16 {
-                        self.now.insert(Address { page, ..first }, zeros);
-                    }
-                }
                 return;
             }
             Record::Literal { page, content } => (page, content.to_vec()),

@@ -6,7 +6,7 @@
 //!   QEMU asks · first pass complete ─▶ hold ── what remains fits the blackout ─▶ drain 200 ms ─▶ open, for good
 //! ```
 //!
-//! QEMU 8.1 and later wait for the destination's SWITCHOVER_ACK before they stop a running guest. The session keeps that message until the gate opens. It
+//! QEMU 8.1 and later wait for the destination's `SWITCHOVER_ACK` before they stop a running guest. The session keeps that message until the gate opens. It
 //! is let through, never forged: until the destination has sent it the gate stays closed.
 //!
 //! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms. So the last 200 ms

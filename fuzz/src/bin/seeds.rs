@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use sealift_fuzz::seed;
+use sealift_fuzz::{decoding, seed};
 use sealift_lab::fixtures::{Channel, Direction, fixtures};
 use sealift_seal::{Initiator, Share, Suite, respond};
 use sealift_session::control::wire::{self, envelope::Kind};
@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?);
     streams(&folder)?;
     records(&folder)?;
+    decode(&folder)?;
     control(&folder)?;
     shares(&folder)?;
     open(&folder)?;
@@ -115,6 +116,13 @@ fn records(folder: &Path) -> Result<(), Box<dyn Error>> {
             let body = unhex(&body)?;
             write(folder, "records", &format!("{list}-{number}"), &body)?;
         }
+    }
+    Ok(())
+}
+
+fn decode(folder: &Path) -> Result<(), Box<dyn Error>> {
+    for (name, body) in decoding::seeds() {
+        write(folder, "decode", name, &body)?;
     }
     Ok(())
 }

@@ -1,0 +1,86 @@
+//! A body that is decoded says the same again when it is drafted, encoded and decoded once more, and takes no more than a batch may.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sealift_fuzz::decoding;
+use sealift_pages::{
+    CONTENT_MAX, DecodeError, Decoder, Draft, Encoder, Entry, Mirror, RECORDS_MAX, Resolved,
+    ZEROS_MAX,
+};
+
+/// The batch that the input is; the one before it is always the same.
+const BATCH: u64 = decoding::BATCH;
+
+fuzz_target!(|input: &[u8]| {
+    let layout = decoding::layout();
+    let mut decoder = Decoder::new();
+    // With the digest that its pages have, most inputs get beyond it; what they came with is tried as well.
+    for body in [input.to_vec(), decoding::with_digest(input, &layout)] {
+        let mut mirror = Mirror::new(decoding::OLDEST);
+        let before = decoding::before(&layout);
+        let before = decoder
+            .decode(&before, BATCH - 1, &layout)
+            .expect("the batch before");
+        mirror.resolve(before).expect("the batch before");
+        let Ok(decoded) = decoder.decode(&body, BATCH, &layout) else {
+            continue;
+        };
+        let needs_others = decoded.needs_others();
+        let Ok(resolved) = mirror.resolve(decoded) else {
+            assert!(needs_others, "what names no other batch resolves");
+            continue;
+        };
+        if resolved.verify().is_err() {
+            continue;
+        }
+        bounded(&resolved);
+        again(&resolved, &mut decoder).expect("what was drafted again decodes");
+    }
+});
+
+fn bounded(resolved: &Resolved) {
+    assert!(resolved.content_len() as u64 <= CONTENT_MAX);
+    let (mut entries, mut zeros) = (0, 0);
+    for entry in resolved.entries() {
+        entries += 1;
+        if let Entry::Zero { run, .. } = entry {
+            zeros += run;
+        }
+    }
+    assert!(entries <= RECORDS_MAX && zeros <= ZEROS_MAX);
+}
+
+/// Drafts what arrived. Pages of zeros may have come as literals, so only what the guest gets is compared.
+fn again(resolved: &Resolved, decoder: &mut Decoder) -> Result<(), DecodeError> {
+    let layout = decoding::layout();
+    let mut draft = Draft::new(layout.page_size());
+    for entry in resolved.entries() {
+        let drafted = match entry {
+            Entry::Zero { first, run, .. } => (0..run).try_for_each(|more| {
+                let page = first.page + more;
+                draft.zero(sealift_pages::Address { page, ..first })
+            }),
+            Entry::Page { at, content, .. } => draft.page(at, content),
+            Entry::Opaque { channel, bytes } => match draft.opaque(channel, bytes) {
+                Ok(taken) if taken < bytes.len() => Err(sealift_pages::Full),
+                other => other.map(drop),
+            },
+            Entry::Barrier => draft.barrier(),
+        };
+        // A draft keeps room for records that do not compress; a body may be fuller than any that is drafted.
+        if drafted.is_err() {
+            return Ok(());
+        }
+    }
+    let mut body = Vec::new();
+    Encoder::new(1)
+        .encode(&draft, BATCH, &layout, &mut body)
+        .expect("what was decoded can be encoded");
+    let decoded = decoder.decode(&body, BATCH, &layout)?;
+    let found = Mirror::new(0).resolve(decoded)?;
+    assert!(
+        decoding::flat(found.entries()) == decoding::flat(resolved.entries()),
+        "what arrives is what was drafted"
+    );
+    Ok(())
+}
