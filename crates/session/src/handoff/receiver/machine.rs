@@ -85,12 +85,13 @@ impl ReceiverHandoff {
 
     /// Takes what has happened; returns what is to be done about it.
     pub fn handle(&mut self, event: Event) -> Vec<Action> {
-        match &event {
-            Event::Lost(why) => {
+        match (&self.state, &event) {
+            (State::Over, _) => return vec![],
+            (_, Event::Lost(why)) => {
                 self.lost.get_or_insert_with(|| why.clone());
             }
-            Event::Peer(StageChange::StopAndCopy { stopped_ns }) => {
-                self.stopped_ns.get_or_insert(*stopped_ns);
+            (State::Receiving, Event::Peer(StageChange::StopAndCopy { stopped_ns })) => {
+                self.stopped_ns = Some(*stopped_ns);
             }
             _ => {}
         }

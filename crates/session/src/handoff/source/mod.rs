@@ -89,7 +89,8 @@ pub enum Action {
     PassShut,
     /// Read QEMU's memory again, for [`Event::MemoryRead`].
     ReadMemory,
-    /// Make QEMU give up the migration: by QMP, and by closing its channel. The guest runs on.
+    /// Make QEMU give up the migration: by QMP, and by closing its channel. The guest runs on; one whose QEMU turns out to have
+    /// completed just before is continued, for the receiver is never told Commit.
     CancelQemu,
     /// End QEMU: the guest is at the receiver.
     EndQemu,
@@ -119,8 +120,8 @@ pub enum Outcome {
     StillAtSource {
         /// Why it did not move.
         why: Failure,
-        /// QEMU had completed the migration on its own, and holds the guest stopped: `cont` runs it on. It cannot run at
-        /// the receiver, which was never told Commit.
+        /// QEMU was heard to have completed the migration on its own, and holds the guest stopped: `cont` runs it on. It cannot
+        /// run at the receiver, which is never told Commit.
         stopped: bool,
     },
     /// It is not known to this end where the guest is to run. Both ends hold it, and neither lets it run by itself.
