@@ -73,11 +73,10 @@ impl Secured {
         })
     }
 
-    /// The peer's leaf certificate, DER. Both sides' configurations demand one.
+    /// What TLS knows of the connection: the peer's certificate among it.
     #[must_use]
-    pub fn peer_certificate(&self) -> Option<&[u8]> {
-        let (_, session) = self.stream.get_ref();
-        session.peer_certificates()?.first().map(AsRef::as_ref)
+    pub fn tls(&self) -> &rustls::CommonState {
+        self.stream.get_ref().1
     }
 
     /// Where the peer's end of the connection is: the lanes go there as well.

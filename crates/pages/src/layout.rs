@@ -112,6 +112,7 @@ impl Layout {
         self.page_size
     }
 
+    /// What else both ends agreed on.
     #[must_use]
     pub const fn agreed(&self) -> &Agreed {
         &self.agreed

@@ -221,6 +221,15 @@ impl Ending {
         Self::new(kind, message)
     }
 
+    /// The command was told to stop, and no guest was on its way.
+    #[must_use]
+    pub fn stopped() -> Self {
+        Self {
+            guest: None,
+            ..Self::new(Kind::Cancelled, "stopped; no guest was on its way")
+        }
+    }
+
     /// The guest was saved to a file.
     #[must_use]
     pub fn saved(message: impl Into<String>) -> Self {
@@ -276,6 +285,18 @@ impl Ending {
     pub fn advice(self, advice: impl Into<String>) -> Self {
         let advice = Some(advice.into());
         Self { advice, ..self }
+    }
+
+    /// What happened, on one line: for endings of which only that is told.
+    #[must_use]
+    pub fn line(&self) -> String {
+        Shown(&self.message).to_string()
+    }
+
+    /// The guest is certain to be at the source, and to stay there.
+    #[must_use]
+    pub const fn guest_stays(&self) -> bool {
+        !matches!(self.kind, Kind::Moved | Kind::InDoubt)
     }
 
     /// Its kind.

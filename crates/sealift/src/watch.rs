@@ -77,13 +77,6 @@ impl Watch {
         self.pause.micros.store(micros(URGENT), Ordering::Relaxed);
         self.pause.changed.notify_one();
     }
-
-    /// There is time again.
-    pub(crate) fn relax(&self) {
-        self.pause
-            .micros
-            .store(micros(LEISURELY), Ordering::Relaxed);
-    }
 }
 
 fn micros(time: Duration) -> u64 {

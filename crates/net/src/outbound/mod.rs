@@ -12,10 +12,11 @@
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 
 mod lane;
+mod limit;
 mod worker;
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub struct Plan {
     pub level: i32,
     /// Randomness for the search for duplicates, so that no guest can aim at its table.
     pub duplicates_key: u64,
+    /// Bytes per second that all lanes may take together; none for as many as the link does.
+    pub bandwidth: Option<u64>,
 }
 
 /// A lane that was opened and has said hello, and the keys of its first epoch.
@@ -121,6 +124,8 @@ pub struct Standing {
     pub wire: u64,
     /// What was encoded.
     pub tally: Tally,
+    /// QEMU has more to give than the window has room for.
+    pub waiting: bool,
 }
 
 /// The way out. Dropping it closes it.
@@ -141,6 +146,8 @@ struct Shared {
     keys: Mutex<Keyed<Source>>,
     tally: Mutex<Tally>,
     wire: AtomicU64,
+    /// Feeds that wait for the window.
+    waiting: AtomicUsize,
     closed: AtomicBool,
     start: Instant,
     events: UnboundedSender<Event>,
@@ -190,6 +197,7 @@ impl Outbound {
         let (bodies, ready) = queue::unbounded();
         let (empties, reusable) = queue::bounded(plan.workers + lanes.len() + SPARE_BUFFERS);
         let oldest = plan.layout.agreed().oldest;
+        let limit = plan.bandwidth.map(|rate| Arc::new(limit::Limit::new(rate)));
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
                 flight,
@@ -203,6 +211,7 @@ impl Outbound {
             keys: Mutex::new(keys),
             tally: Mutex::new(Tally::default()),
             wire: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             start: Instant::now(),
             events,
@@ -232,6 +241,7 @@ impl Outbound {
                 sealer,
                 bodies: ready.clone(),
                 empties: empties.clone(),
+                limit: limit.clone(),
             };
             outbound.spawn(name, move || lane.run())?;
         }
@@ -302,6 +312,7 @@ impl Outbound {
             latency,
             wire: self.shared.wire.load(Ordering::Relaxed),
             tally: *lock(&self.shared.tally),
+            waiting: self.shared.waiting.load(Ordering::Relaxed) > 0,
         }
     }
 
@@ -372,6 +383,15 @@ pub struct Feed {
 }
 
 impl Feed {
+    /// The same for another channel.
+    #[must_use]
+    pub fn of(&self, channel: u16) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            channel,
+        }
+    }
+
     /// Takes a batch: waits until the window has room, gives it its number and queues it. `draft` is replaced by an empty one.
     ///
     /// # Errors
@@ -392,11 +412,13 @@ impl Feed {
                 {
                     break number;
                 }
+                self.shared.waiting.fetch_add(1, Ordering::Relaxed);
                 book = self
                     .shared
                     .room
                     .wait(book)
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             };
             let draft = std::mem::replace(draft, fresh);
             let mut fits = true;

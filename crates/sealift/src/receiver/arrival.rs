@@ -1,22 +1,24 @@
 //! From a connection to a guest on its way: who it is, which guest, whether it may come, and the lanes.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sealift::event::{Access, Admitted, Event, Guest, Peer, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
-use sealift_identity::Side;
+use sealift_identity::{Side, peer_of};
 use sealift_identity::journal::About;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Secured, Sender};
-use sealift_net::inbound::{Inbound, Lane, Placed, Standing};
+use sealift_net::inbound::{self, Inbound, Lane, Placed, Standing};
 use sealift_net::lane;
 use sealift_pages::{Algorithm, Codecs};
 use sealift_precopy::VersionMap;
+use sealift_qemu::channel::Closer;
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
-    Direction, ErrorKind, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens, Message,
+    Direction, ErrorKind, Failure, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens, Message,
     MirrorBudget, RefusalKind, Role, SessionId, Text,
 };
 use sealift_session::handoff::receiver::Terms;
@@ -26,14 +28,16 @@ use sealift_session::handshake::{Agreed, Failed, Reason};
 use sealift_session::lane::LaneHello;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
-use super::relay::Relay;
+use super::relay::{self, Clearance, Relay};
 use super::session::{Session, Sources};
 use super::story::Story;
 use super::target::Taken;
 use super::{Came, Here, Visitor, admission, qemu_says};
-use crate::ending::{failure, whole};
+use crate::ending::{failure, failure_of, whole};
 use crate::journals::Shared as Journals;
+use crate::monitor::Monitor;
 use crate::{ending, random};
 
 /// How long the source may take for a step. Its admission comes when its QEMU has begun to migrate.
@@ -67,7 +71,8 @@ struct Arrival {
     sender: Sender,
     receiver: Incoming,
     peer: Peer,
-    secured: sealift_session::handshake::Secured,
+    /// Until the handshake takes it.
+    secured: Option<sealift_session::handshake::Secured>,
 }
 
 /// A guest that was admitted.
@@ -77,7 +82,7 @@ struct Arriving {
     receiver: Incoming,
     taken: Taken,
     /// Kept until the guest is here, or is not.
-    _turn: OwnedMutexGuard<()>,
+    turn: OwnedMutexGuard<()>,
     visitors: mpsc::Receiver<Visitor>,
     peer: Peer,
 }
@@ -88,8 +93,7 @@ impl Arrival {
         connection: Secured,
         from: SocketAddr,
     ) -> Result<Self, Ending> {
-        let identity = connection
-            .peer()
+        let identity = peer_of(connection.tls())
             .map_err(|error| Ending::because(Kind::Authentication, &error).fault(Fault::Peer))?;
         let secured = sealift_session::handshake::Secured {
             exporter: connection.exporter().map_err(|error| lost(&error))?,
@@ -114,7 +118,7 @@ impl Arrival {
             sender,
             receiver,
             peer,
-            secured,
+            secured: Some(secured),
         })
     }
 
@@ -145,7 +149,10 @@ impl Arrival {
         })?;
 
         let received = self.next().await?;
-        let secured = std::mem::replace(&mut self.secured, empty()?);
+        let secured = self
+            .secured
+            .take()
+            .ok_or_else(|| Ending::new(Kind::Host, "a connection was used twice"))?;
         let expecting = Expecting::new(secured, Text::cut(crate::SOFTWARE));
         let (greeted, hello) = expecting
             .receive(received)
@@ -217,7 +224,7 @@ impl Arrival {
                     sender: self.sender,
                     receiver: self.receiver,
                     taken,
-                    _turn: turn,
+                    turn,
                     visitors,
                     peer: self.peer,
                 },
@@ -301,19 +308,320 @@ fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Inval
 
 impl Arriving {
     /// Opens the lanes and receives the guest.
-    async fn carry(mut self, agreed: Agreed<Receiver>, cancel: mpsc::Receiver<()>) -> Ending {
+    async fn carry(mut self, mut agreed: Agreed<Receiver>, cancel: mpsc::Receiver<()>) -> Ending {
         let session = agreed.session;
-        let begun = self.begin(agreed, cancel).await;
+        let opened = self.lanes(&mut agreed).await;
         self.here.rooms.leave(session);
+        let begun = match opened {
+            Ok(lanes) => self.begin(agreed, lanes, cancel).await,
+            Err(failed) => Err((failed, self.sender)),
+        };
         match begun {
             Ok((session, sources)) => session.run(sources).await,
-            Err((ending, told)) => {
-                if let Some(told) = told {
-                    let _ = self.sender.send(Frame::of(Message::Failure(told)));
-                }
-                self.sender.close(STEP_WITHIN).await;
+            Err((told, sender)) => {
+                let ending = Ending::failed(Role::Receiver, &told, Teller::Us);
+                let _ = sender.send(Frame::of(Message::Failure(told)));
+                sender.close(STEP_WITHIN).await;
                 ending
             }
         }
     }
+
+    /// Sends a token for each lane, and waits until each has come and its first epoch was announced.
+    async fn lanes(&mut self, agreed: &mut Agreed<Receiver>) -> Result<Vec<Lane>, Failure> {
+        let tokens = tokens(agreed.choice.lanes)?;
+        let key = agreed
+            .keyed
+            .lane_hello_key()
+            .map_err(|error| failure_of(ErrorKind::Internal, Blame::Receiver, &error))?;
+        let unused = tokens.as_slice().to_vec();
+        self.send(Message::LaneTokens(tokens))?;
+        let mut waiting: BTreeMap<u8, LaneToken> =
+            unused.into_iter().map(|token| (token.lane(), token)).collect();
+        let wanted = waiting.len();
+        let mut epochs = BTreeMap::new();
+        let mut streams = BTreeMap::new();
+        let deadline = Instant::now() + LANES_WITHIN;
+        while streams.len() < wanted || epochs.len() < wanted {
+            let next = async {
+                tokio::select! {
+                    received = self.receiver.receive() => Next::Message(received),
+                    Some(visitor) = self.visitors.recv() => Next::Visitor(visitor),
+                }
+            };
+            match timeout_at(deadline, next).await {
+                Ok(Next::Message(Ok(received))) => match received.message {
+                    Message::Epoch(epoch) => {
+                        epoch.check_within(&agreed.choice).map_err(|error| {
+                            failure_of(ErrorKind::Protocol, Blame::Source, &error)
+                        })?;
+                        epochs.entry(epoch.lane()).or_insert(epoch);
+                    }
+                    Message::Failure(told) => return Err(told),
+                    other => {
+                        return Err(failure(
+                            ErrorKind::Protocol,
+                            Blame::Source,
+                            &format!("the source sent {} before its lanes were open", other.kind()),
+                        ));
+                    }
+                },
+                Ok(Next::Message(Err(error))) => {
+                    return Err(failure_of(ErrorKind::Timeout, Blame::Network, &error));
+                }
+                Ok(Next::Visitor((stream, hello))) => {
+                    // Whoever cannot prove it is closed without a word, and changes nothing.
+                    let proven = LaneHello::parse(&hello).ok().and_then(|hello| {
+                        let token = waiting.get(&hello.lane())?;
+                        hello.prove(&key, token).ok()
+                    });
+                    if let Some(proven) = proven
+                        && proven.direction() == Direction::SourceToReceiver
+                    {
+                        waiting.remove(&proven.lane());
+                        let stream = lane::blocking(stream).map_err(|error| {
+                            failure_of(ErrorKind::Resources, Blame::Receiver, &error)
+                        })?;
+                        streams.insert(proven.lane(), stream);
+                    }
+                }
+                Err(_) => {
+                    return Err(failure(
+                        ErrorKind::Timeout,
+                        Blame::Network,
+                        &format!(
+                            "{} of {wanted} lanes came within {} s: is the port open for further connections?",
+                            streams.len(),
+                            LANES_WITHIN.as_secs()
+                        ),
+                    ));
+                }
+            }
+        }
+        streams
+            .into_iter()
+            .filter_map(|(number, stream)| Some((stream, *epochs.get(&number)?)))
+            .map(|(stream, epoch)| {
+                let opener = agreed.keyed.opener(epoch.lane(), epoch.epoch());
+                opener
+                    .map(|opener| Lane { stream, opener })
+                    .map_err(|error| failure_of(ErrorKind::Protocol, Blame::Source, &error))
+            })
+            .collect()
+    }
+
+    /// Connects QEMU and starts the threads.
+    async fn begin(
+        self,
+        agreed: Agreed<Receiver>,
+        lanes: Vec<Lane>,
+        cancel: mpsc::Receiver<()>,
+    ) -> Result<(Session, Sources), (Failure, Sender)> {
+        let Self {
+            here,
+            sender,
+            receiver,
+            taken,
+            turn,
+            peer,
+            ..
+        } = self;
+        match start(&here, taken, turn, &peer, agreed, lanes).await {
+            Ok(Started {
+                inbound,
+                placed,
+                clearance,
+                closer,
+                monitor,
+                handoff,
+                journal,
+                story,
+                blocks,
+                digest,
+                turn,
+                sources: (from_inbound, from_relay, from_qemu),
+            }) => Ok((
+                Session {
+                    sender,
+                    receiver,
+                    inbound,
+                    placed,
+                    clearance,
+                    closer,
+                    monitor,
+                    handoff,
+                    journal,
+                    story,
+                    blocks,
+                    digest,
+                    turn,
+                },
+                Sources {
+                    inbound: from_inbound,
+                    relay: from_relay,
+                    qemu: from_qemu,
+                    cancel,
+                },
+            )),
+            Err(failed) => Err((failed, sender)),
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<(), Failure> {
+        self.sender
+            .send(Frame::of(message))
+            .map_err(|error| failure_of(ErrorKind::Timeout, Blame::Network, &error))
+    }
+}
+
+/// What comes first while lanes are awaited.
+enum Next {
+    Message(Result<sealift_session::control::Received, Error>),
+    Visitor(Visitor),
+}
+
+fn tokens(lanes: LaneCount) -> Result<LaneTokens, Failure> {
+    let internal = |error: &(dyn std::error::Error + 'static)| {
+        failure_of(ErrorKind::Internal, Blame::Receiver, error)
+    };
+    let tokens = (0..lanes.lanes()).map(|lane| {
+        let mut token = Zeroizing::new([0; 32]);
+        random::fill(token.as_mut_slice()).map_err(|error| internal(&error))?;
+        // At most 256 of them.
+        Ok(LaneToken::new(u8::try_from(lane).unwrap_or(u8::MAX), token))
+    });
+    LaneTokens::new(tokens.collect::<Result<_, _>>()?).map_err(|error| internal(&error))
+}
+
+/// What [`start`] has started.
+struct Started {
+    inbound: Inbound,
+    placed: Placed,
+    clearance: Clearance,
+    closer: Closer,
+    monitor: Option<Monitor>,
+    handoff: ReceiverHandoff,
+    journal: Arc<Journals>,
+    story: Story,
+    blocks: Vec<String>,
+    digest: Algorithm,
+    turn: OwnedMutexGuard<()>,
+    sources: (
+        mpsc::UnboundedReceiver<inbound::Event>,
+        mpsc::UnboundedReceiver<relay::Event>,
+        mpsc::UnboundedReceiver<qemu_says::Says>,
+    ),
+}
+
+async fn start(
+    here: &Here,
+    taken: Taken,
+    turn: OwnedMutexGuard<()>,
+    peer: &Peer,
+    agreed: Agreed<Receiver>,
+    lanes: Vec<Lane>,
+) -> Result<Started, Failure> {
+    let resources = |error: &(dyn std::error::Error + 'static)| {
+        failure_of(ErrorKind::Resources, Blame::Receiver, error)
+    };
+    let admission = &agreed.admission;
+    let journal = Journals::create(
+        &here.journals,
+        agreed.session.0,
+        Side::Receiver,
+        &About {
+            guest_name: admission.name.as_str().to_owned(),
+            guest_uuid: admission.uuid,
+            peer_name: peer.name.clone(),
+            qmp_address: taken.monitor.as_ref().map(|monitor| monitor.address().to_string()),
+        },
+    )
+    .map_err(|error| resources(&error))?;
+    let main = taken
+        .connect()
+        .await
+        .map_err(|why| failure(ErrorKind::Qemu, Blame::Receiver, &why))?;
+
+    let (events, from_inbound) = mpsc::unbounded_channel();
+    let (says, from_qemu) = mpsc::unbounded_channel();
+    let (relayed, from_relay) = mpsc::unbounded_channel();
+    let placed = Placed::new(events.clone());
+    let page_size = agreed.layout.page_size();
+    let managed = taken.monitor.is_some();
+    qemu_says::listen(main.reader, says).map_err(|error| resources(&error))?;
+    let (relay, clearance) = Relay::start(
+        main.writer,
+        page_size,
+        !managed,
+        taken.connector(),
+        placed.clone(),
+        relayed,
+    )
+    .map_err(|error| resources(&error))?;
+    let page_bytes = page_size.bytes() as u64;
+    let blocks = admission.blocks.as_slice();
+    let pages: Vec<u64> = blocks
+        .iter()
+        .map(|block| block.length() / page_bytes)
+        .collect();
+    let names = blocks
+        .iter()
+        .map(|block| String::from_utf8_lossy(block.name()).into_owned())
+        .collect();
+    let story = Story {
+        reporter: Arc::clone(&here.reporter),
+        session: agreed.session,
+        guest: admission.name.as_str().to_owned(),
+        page_bytes,
+        stage: Stage::Reservation,
+        teller: Teller::Us,
+        last: Standing::default(),
+    };
+    story.tell(What::Admitted(Admitted {
+        guest: Guest {
+            name: Some(admission.name.as_str().to_owned()),
+            uuid: (admission.uuid != [0; 16]).then_some(admission.uuid),
+        },
+        memory_bytes: admission.memory_needed,
+        lanes: agreed.choice.lanes.lanes(),
+        suite: agreed.suite,
+        access: Access::Relay,
+        access_reason: "the only placement that this version has".to_owned(),
+    }));
+    let inbound = Inbound::start(
+        Arc::new(agreed.layout),
+        crate::workers(),
+        VersionMap::new(&pages),
+        agreed.keyed,
+        lanes,
+        Box::new(relay),
+        placed.clone(),
+        events,
+    )
+    .map_err(|error| resources(&error))?;
+    Ok(Started {
+        inbound,
+        placed,
+        clearance,
+        closer: main.closer,
+        monitor: taken.monitor,
+        handoff: ReceiverHandoff::new(Terms {
+            managed,
+            verify: agreed.offer.verify_full,
+        }),
+        journal: Arc::new(journal),
+        story,
+        blocks: names,
+        digest: agreed.digest,
+        turn,
+        sources: (from_inbound, from_relay, from_qemu),
+    })
+}
+
+fn lost(error: &Error) -> Ending {
+    Ending::because(Kind::StillAtSource, error).fault(Fault::Network)
+}
+
+fn host(error: &(dyn std::error::Error + 'static)) -> Ending {
+    Ending::because(Kind::Host, error).fault(Fault::ThisHost)
 }

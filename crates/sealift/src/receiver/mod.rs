@@ -216,7 +216,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
 }
 
 fn stopped() -> Ending {
-    Ending::stopped("stopped; no guest was on its way")
+    Ending::stopped()
 }
 
 fn refusal(pki: &Pki, error: &Error, from: &str) -> String {

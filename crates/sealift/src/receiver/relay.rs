@@ -95,7 +95,7 @@ impl Relay {
         let writer = MainWriter {
             half: main,
             page_bytes: page_size.bytes() as u64,
-            parser: Parser::with_page_size(page_size.into()),
+            parser: parser(page_size),
             emitter: Emitter::new(),
             between: Vec::new(),
             out: Vec::new(),
@@ -138,22 +138,35 @@ impl Relay {
 
 impl Placement for Relay {
     fn place(&mut self, batch: Arc<Resolved>) -> Result<(), String> {
-        let mut channels = batch.entries().filter_map(|entry| match entry {
-            Entry::Zero { channel, .. }
-            | Entry::Page { channel, .. }
-            | Entry::Opaque { channel, .. } => Some(channel),
-            Entry::Barrier => None,
-        });
-        let channel = channels.next().unwrap_or(MAIN);
-        if channels.any(|other| other != channel) {
+        let Some(channel) = channel(&batch) else {
             return Err(format!(
                 "batch {} mixes channels; the source must not do that",
                 batch.number()
             ));
-        }
+        };
         // A writer that has ended has said why.
         let _ = self.writer(channel)?.send(batch);
         Ok(())
+    }
+}
+
+/// The one channel that a batch is of; the main one when it says nothing of any.
+fn channel(batch: &Resolved) -> Option<u16> {
+    let mut channels = batch.entries().filter_map(|entry| match entry {
+        Entry::Zero { channel, .. }
+        | Entry::Page { channel, .. }
+        | Entry::Opaque { channel, .. } => Some(channel),
+        Entry::Barrier => None,
+    });
+    let first = channels.next().unwrap_or(MAIN);
+    channels.all(|other| other == first).then_some(first)
+}
+
+/// A parser for what stands between the pages. The stream itself says the page size where it is not the target's usual one.
+fn parser(page_size: PageSize) -> Parser {
+    match sealift_stream::PageSize::from_bits(page_size.bytes().trailing_zeros()) {
+        Some(page_size) => Parser::with_page_size(page_size),
+        None => Parser::new(),
     }
 }
 
@@ -207,7 +220,7 @@ impl MainWriter {
         while let Ok(batch) = waiting.recv() {
             self.batch(&batch)?;
             self.flush()?;
-            self.placed.done(batch.number(), batch.memory());
+            self.placed.done(batch.number(), batch.memory() as u64);
             if self.held.as_ref().is_some_and(LastByte::is_last) {
                 let _ = self.events.send(Event::HoldsLastByte);
                 self.wait_for(Permit::LastByte)?;
@@ -333,7 +346,7 @@ impl ParallelWriter {
                     Entry::Barrier => {}
                 }
             }
-            self.placed.done(batch.number(), batch.memory());
+            self.placed.done(batch.number(), batch.memory() as u64);
         }
         Ok(())
     }

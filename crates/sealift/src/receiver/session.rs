@@ -27,7 +27,7 @@ use sealift_session::control::{
 };
 use sealift_session::handoff::receiver::{Action, Event, Outcome, ReceiverHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant as Time, MissedTickBehavior, interval, sleep_until};
 
 use super::qemu_says::Says;
@@ -62,6 +62,8 @@ pub(crate) struct Session {
     /// The names of the guest's RAM blocks, for reading its memory again.
     pub(crate) blocks: Vec<String>,
     pub(crate) digest: sealift_pages::Algorithm,
+    /// The target is this session's as long as this is held.
+    pub(crate) turn: OwnedMutexGuard<()>,
 }
 
 /// Where things that happen come from.

@@ -50,19 +50,24 @@ pub(crate) struct Main {
 }
 
 impl Taken {
+    /// Without having asked it: another session has it.
+    pub(crate) const fn unasked(target: Arc<Target>) -> Self {
+        Self {
+            target,
+            monitor: None,
+            destination: Destination {
+                managed: false,
+                switchover_ack: false,
+                qemu: None,
+            },
+            waiting: None,
+        }
+    }
+
     /// Asks it what it is.
     pub(crate) async fn of(target: Arc<Target>) -> Result<Self, Error> {
         let Some(address) = target.control.clone() else {
-            return Ok(Self {
-                target,
-                monitor: None,
-                destination: Destination {
-                    managed: false,
-                    switchover_ack: false,
-                    qemu: None,
-                },
-                waiting: None,
-            });
+            return Ok(Self::unasked(target));
         };
         let monitor = Monitor::open(address).await?;
         let (waiting, version, switchover_ack) = monitor

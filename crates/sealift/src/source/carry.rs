@@ -17,14 +17,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sealift::event::{Stage, What};
 use sealift::outcome::Ending;
-use sealift_identity::journal::Journal;
 use sealift_net::Error;
 use sealift_net::outbound::{self, Outbound};
 use sealift_qemu::channel::Closer;
 use sealift_session::clock::Pings;
 use sealift_session::control::{
     Direction, Epoch, ErrorKind, Failure, Fault, Frame, Message, Pong, Received, RunState,
-    StageChange, Verification,
+    StageChange,
 };
 use sealift_session::handoff::source::{Action, Event, Outcome, SourceHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
@@ -37,7 +36,7 @@ use super::pace::Pace;
 use super::return_path::{ReturnPath, Said};
 use super::story::Story;
 use crate::ending::failure;
-use crate::journals::{self, Shared as Journals};
+use crate::journals::Shared as Journals;
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -101,8 +100,6 @@ struct Going {
     deadline: Option<(Wait, Time)>,
     /// The run state that the stream itself names: QEMU's own last word on it.
     streamed: Option<RunState>,
-    channel_ended: bool,
-    epochs: u32,
 }
 
 impl Carry {
@@ -124,8 +121,6 @@ impl Carry {
             pinged: now - PING,
             deadline: None,
             streamed: None,
-            channel_ended: false,
-            epochs: 0,
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -170,7 +165,12 @@ impl Carry {
                     &error,
                 )),
             }),
-            Happened::Done(event) => events.push(event),
+            Happened::Done(event) => {
+                if let Event::MemoryRead(verification) = &event {
+                    self.story.read_again(verification.bytes);
+                }
+                events.push(event);
+            }
             Happened::Signal => events.push(Event::Cancel),
             Happened::Tick => events.extend(self.tick(going)),
             Happened::Deadline(wait) => {
@@ -302,11 +302,9 @@ impl Carry {
                 vec![]
             }
             ingest::Event::Ended => {
-                going.channel_ended = true;
                 vec![Event::QemuClosed]
             }
             ingest::Event::Broken(error) => {
-                going.channel_ended = true;
                 self.story.channel_broke(&error);
                 vec![Event::QemuClosed]
             }
@@ -380,7 +378,6 @@ impl Carry {
         if self.pace.adjust(&standing) {
             // An error is the end of QEMU's channel, which is told elsewhere.
             let _ = self.return_path.open_gate();
-            self.story.gate_opened();
         }
         self.outbound.set_window(self.pace.window());
         if now.duration_since(going.pinged) >= PING {

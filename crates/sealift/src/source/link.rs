@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use sealift::event::Peer;
 use sealift::outcome::{Ending, Fault, Kind};
-use sealift_identity::{Pki, explain};
+use sealift_identity::{Pki, explain, explain_io, peer_of};
 use sealift_net::control::{Receiver, Secured, Sender};
 use sealift_net::outbound::Lane;
 use sealift_net::target::Target;
@@ -70,18 +70,19 @@ pub(crate) async fn negotiate(
         .fault(Fault::User)
     })?;
     let config = pki.client_config().map_err(|error| ending::of_pki(&error))?;
+    let at = order.target.to_string();
+    let lost = |error: &Error| lost(error, pki, &at);
     let stream = order.target.connect().await.map_err(|error| lost(&error))?;
     let secured = Secured::connect(stream, name, config)
         .await
         .map_err(|error| lost(&error))?;
     let address = secured.peer_address().map_err(|error| lost(&error))?;
-    let certificate = secured.peer_certificate().unwrap_or_default().to_vec();
-    let identity = sealift_identity::Peer::from_der(&certificate)
+    let identity = peer_of(secured.tls())
         .map_err(|error| Ending::because(Kind::Authentication, &error).fault(Fault::Peer))?;
     let seen = sealift_session::handshake::Secured {
         exporter: secured.exporter().map_err(|error| lost(&error))?,
         own_certificate: pki.own_certificate().to_vec(),
-        peer_certificate: certificate,
+        peer_certificate: identity.certificate.clone(),
     };
     let (sender, receiver) = secured.split();
     let mut link = Link {
@@ -90,20 +91,20 @@ pub(crate) async fn negotiate(
         address,
         peer: Peer {
             name: order.peer_name.clone(),
-            fingerprint: identity.fingerprint().to_owned(),
+            fingerprint: identity.fingerprint.clone(),
             address: address.to_string(),
         },
     };
     let request = request(order, session, page_size).map_err(|invalid| own(&invalid))?;
     let (greeting, hello) = Greeting::new(seen, request);
-    link.send(hello)?;
-    let received = link.next().await?;
+    link.send(hello, pki)?;
+    let received = link.next(pki).await?;
     let (offering, offer) = greeting
         .receive(received)
         .map_err(|failed| link.refuse(&failed))?;
     link.receiver.accept_hello();
-    link.send(offer)?;
-    let received = link.next().await?;
+    link.send(offer, pki)?;
+    let received = link.next(pki).await?;
     let negotiated = offering
         .receive(received)
         .map_err(|failed| link.refuse(&failed))?;
@@ -115,7 +116,7 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
     Ok(Request {
         session,
         peer_name: Text::new("Hello.peer_name", order.peer_name.clone())?,
-        software: Text::cut(SOFTWARE),
+        software: Text::cut(crate::SOFTWARE),
         offer: Offer {
             suites: Distinct::new("Offer.suites", numbers)?,
             digests: Distinct::new("Offer.digests", DIGESTS.to_vec())?,
@@ -128,8 +129,6 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
     })
 }
 
-/// This program, for the peer's log.
-pub(crate) const SOFTWARE: &str = concat!("sealift ", env!("CARGO_PKG_VERSION"));
 /// BLAKE3 first, for its speed; SHA-256 because it must be there (WIRE.md §3).
 const DIGESTS: [u8; 2] = [2, 1];
 /// The only codec there is (WIRE.md §3).
@@ -139,24 +138,25 @@ impl Link {
     /// Says which guest it is, and agrees on keys.
     pub(crate) async fn admit(
         &mut self,
+        pki: &Pki,
         negotiated: Negotiated,
         admission: Admission,
     ) -> Result<Agreed<Source>, Ending> {
         let (admitting, frame) = negotiated
             .admit(admission)
             .map_err(|failed| self.refuse(&failed))?;
-        self.send(frame)?;
-        let received = self.next().await?;
+        self.send(frame, pki)?;
+        let received = self.next(pki).await?;
         let (exchanging, frame) = admitting
             .receive(received, seed()?)
             .map_err(|failed| self.refuse(&failed))?;
-        self.send(frame)?;
-        let received = self.next().await?;
+        self.send(frame, pki)?;
+        let received = self.next(pki).await?;
         let (confirming, frame) = exchanging
             .receive(received)
             .map_err(|failed| self.refuse(&failed))?;
-        self.send(frame)?;
-        let received = self.next().await?;
+        self.send(frame, pki)?;
+        let received = self.next(pki).await?;
         confirming
             .receive(received)
             .map_err(|failed| self.refuse(&failed))
@@ -165,10 +165,11 @@ impl Link {
     /// Opens the lanes for which the receiver sends tokens.
     pub(crate) async fn open_lanes(
         &mut self,
+        pki: &Pki,
         session: SessionId,
         keys: &mut Keyed<Source>,
     ) -> Result<Vec<Lane>, Ending> {
-        let tokens = match self.next().await?.message {
+        let tokens = match self.next(pki).await?.message {
             Message::LaneTokens(tokens) => tokens,
             Message::Failure(failure) => return Err(ending::told(&failure)),
             other => {
@@ -187,25 +188,29 @@ impl Link {
                 0,
             )
             .map_err(|invalid| own(&invalid))?;
-            self.send(Frame::of(Message::Epoch(epoch)))?;
+            self.send(Frame::of(Message::Epoch(epoch)), pki)?;
             let hello = LaneHello::new(Direction::SourceToReceiver, session, token.clone());
             let stream = lane::open(self.address, hello.encode(&key).as_slice())
                 .await
-                .map_err(|error| lost(&error))?;
+                .map_err(|error| lost(&error, pki, &self.address.to_string()))?;
             lanes.push(Lane { stream, sealer });
         }
         Ok(lanes)
     }
 
-    pub(crate) fn send(&self, frame: Frame) -> Result<(), Ending> {
-        self.sender.send(frame).map_err(|error| lost(&error))
+    fn send(&self, frame: Frame, pki: &Pki) -> Result<(), Ending> {
+        let at = self.address.to_string();
+        self.sender
+            .send(frame)
+            .map_err(|error| lost(&error, pki, &at))
     }
 
-    async fn next(&mut self) -> Result<sealift_session::control::Received, Ending> {
+    async fn next(&mut self, pki: &Pki) -> Result<sealift_session::control::Received, Ending> {
+        let at = self.address.to_string();
         self.receiver
             .receive_within(STEP_WITHIN)
             .await
-            .map_err(|error| lost(&error))
+            .map_err(|error| lost(&error, pki, &at))
     }
 
     /// Tells the peer what is wrong, if it is for the peer to know, and the operator.
@@ -228,12 +233,14 @@ pub(crate) fn seed() -> Result<Seed, Ending> {
 }
 
 /// A connection that was not made, or broke while the guest is certain to be at the source.
-pub(crate) fn lost(error: &Error) -> Ending {
+pub(crate) fn lost(error: &Error, pki: &Pki, peer: &str) -> Ending {
     match error {
         Error::Tls(tls) => {
-            let reason = explain(tls);
-            Ending::new(Kind::Authentication, reason.to_string())
+            let reason = explain(tls, pki, peer);
+            of_reason(&reason)
         }
+        // A receiver that refuses a certificate says so when the handshake looks done already; its goodbye may be lost on the way.
+        Error::Lost(source) => of_reason(&explain_io(source, pki, peer)),
         Error::Resolve { .. } | Error::Connect { .. } => {
             Ending::because(Kind::StillAtSource, error).fault(Fault::Network)
         }
@@ -241,10 +248,23 @@ pub(crate) fn lost(error: &Error) -> Ending {
         Error::Thread(_) | Error::Listen { .. } => {
             Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
         }
-        Error::Lost(_) | Error::Closed | Error::Silent(_) | Error::Stuck => {
+        Error::Closed | Error::Silent(_) | Error::Stuck => {
             Ending::because(Kind::StillAtSource, error).fault(Fault::Network)
         }
     }
+}
+
+fn of_reason(reason: &sealift_identity::Reason) -> Ending {
+    use sealift_identity::{Fault as Found, Kind as About};
+    let kind = match reason.kind {
+        About::Identity => Kind::Authentication,
+        About::Protocol | About::Connection => Kind::StillAtSource,
+    };
+    Ending::new(kind, reason.to_string()).fault(match reason.fault {
+        Found::ThisHost => Fault::ThisHost,
+        Found::Peer => Fault::Peer,
+        Found::Network => Fault::Network,
+    })
 }
 
 fn own(invalid: &Invalid) -> Ending {

@@ -130,6 +130,7 @@ impl Pace {
                 delivered_raw: standing.delivered.content,
                 delivered_wire: standing.delivered.wire,
                 in_flight: standing.in_flight.content,
+                waiting: standing.waiting,
             },
         );
         if let Some(rate) = forecast.delivered_rate() {

@@ -155,7 +155,7 @@ impl Quiesce {
     }
 
     /// A channel has ended.
-    fn leave(&self, channel: u16) {
+    pub(crate) fn leave(&self, channel: u16) {
         self.lock().members.remove(&channel);
         self.changed.notify_all();
     }

@@ -63,6 +63,22 @@ pub(crate) enum Unsupported {
     Colo,
 }
 
+impl Unsupported {
+    /// What it is, and what to do.
+    pub(crate) const fn explanation(self) -> &'static str {
+        match self {
+            Self::PostCopy => {
+                "the guest is set to migrate with postcopy-ram, which sealift does not carry: the destination would run it \
+                 before its memory is there; switch the capability off"
+            }
+            Self::Colo => {
+                "the guest is set to migrate with x-colo, which sealift does not carry: two hosts would run it at once; \
+                 switch the capability off"
+            }
+        }
+    }
+}
+
 /// The stream's beginning, and the reader in the middle of it.
 #[derive(Debug)]
 pub(crate) struct Prologue {

@@ -49,7 +49,6 @@ pub(crate) struct Facts {
     pub(crate) suite: Suite,
     pub(crate) tls: Option<String>,
     pub(crate) algorithm: Algorithm,
-    pub(crate) verify_full: bool,
     pub(crate) page_bytes: u64,
     /// Why the hand-off is not managed, if it is not.
     pub(crate) unmanaged: Option<String>,
@@ -132,12 +131,6 @@ impl Story {
 
     pub(crate) const fn read_again(&mut self, bytes: u64) {
         self.verified = Full::Equal { full_bytes: bytes };
-    }
-
-    pub(crate) fn gate_opened(&self) {
-        self.tell(What::Note {
-            message: "the gate is open: QEMU may stop the guest".to_owned(),
-        });
     }
 
     pub(crate) fn channel_broke(&mut self, error: &io::Error) {

@@ -79,6 +79,12 @@ impl Failed {
         Self::new(here, reason)
     }
 
+    /// The end that found it.
+    #[must_use]
+    pub const fn here(&self) -> Role {
+        self.here
+    }
+
     /// Why.
     #[must_use]
     pub const fn reason(&self) -> &Reason {

@@ -1,0 +1,239 @@
+//! `sealift migrate`: gives QEMU its orders over QMP, from the first capability to the last `quit`.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sealift::arguments::migrate::Arguments;
+use sealift::outcome::{Ending, Fault, Kind};
+use sealift::reporter::Reporter;
+use sealift_pages::PageSize;
+use sealift_qemu::channel::Channel;
+use sealift_qemu::machine::Machine;
+use sealift_session::control::SessionId;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::guest::Asked;
+use super::link::Link;
+use super::setup::{Before, set_up};
+use super::{Qemu, Way, go, new_session, read_prologue};
+use crate::ending;
+use crate::monitor::Monitor;
+use crate::signals::Signals;
+use sealift_session::handshake::source::Negotiated;
+
+/// How QEMU calls the channel that it is given.
+const CHANNEL: &str = "sealift";
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, reporter: Arc<Reporter>) -> Ending {
+    let way = Way::new(
+        &arguments.identity.pki,
+        &arguments.to,
+        arguments.peer_name(),
+        &arguments.transfer,
+        arguments.records.journal.as_deref(),
+        reporter,
+    );
+    let way = match way {
+        Ok(way) => Way {
+            keep: arguments.keep_source,
+            bandwidth: arguments.bandwidth.map(|rate| rate.bytes_per_s()),
+            ..way
+        },
+        Err(ending) => return ending,
+    };
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return Ending::because(Kind::Host, &error).fault(Fault::ThisHost),
+    };
+    let prepared = tokio::select! {
+        prepared = prepare(arguments, &way) => prepared,
+        () = signals.next() => Err(Ending::new(Kind::Cancelled, "cancelled before anything was sent")),
+    };
+    match prepared {
+        Ok(prepared) => order(arguments, &way, prepared, signals).await,
+        Err(ending) => ending,
+    }
+}
+
+/// Everything that can be found out before QEMU is touched.
+struct Prepared {
+    started: Instant,
+    session: SessionId,
+    monitor: Monitor,
+    asked: Asked,
+    link: Link,
+    negotiated: Negotiated,
+}
+
+async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
+    let started = Instant::now();
+    let monitor = Monitor::open(arguments.qmp.clone())
+        .await
+        .map_err(|error| ending::of_qemu(&error))?;
+    let asked = monitor
+        .ask(Asked::ask)
+        .await
+        .map_err(|error| ending::of_qemu(&error))?;
+    let reasons = monitor
+        .ask(|machine| Ok(machine.migration()?.blocked_reasons))
+        .await
+        .map_err(|error| ending::of_qemu(&error))?;
+    if let Some(reason) = reasons.first() {
+        return Err(Ending::new(
+            Kind::StillAtSource,
+            format!("QEMU says that this guest cannot be migrated: {reason}"),
+        )
+        .fault(Fault::Guest));
+    }
+    let session = new_session()?;
+    let page_size = PageSize::new(PAGE)
+        .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
+    let (link, negotiated) = way.negotiate(session, page_size).await?;
+    Ok(Prepared {
+        started,
+        session,
+        monitor,
+        asked,
+        link,
+        negotiated,
+    })
+}
+
+/// The page size of every target whose machine types QEMU can migrate between hosts today but for some of ARM's. It is agreed on
+/// before the stream can say it.
+const PAGE: usize = 4096;
+
+async fn order(
+    arguments: &Arguments,
+    way: &Way,
+    prepared: Prepared,
+    signals: Signals,
+) -> Ending {
+    let Prepared {
+        started,
+        session,
+        monitor,
+        asked,
+        link,
+        negotiated,
+    } = prepared;
+    let max_downtime = way.max_downtime;
+    let switchover_ack = negotiated.destination().switchover_ack;
+    let pause = arguments.no_live && asked.running;
+    let set = monitor
+        .ask(move |machine| {
+            let before = set_up(machine, max_downtime, switchover_ack)?;
+            if pause {
+                machine.stop()?;
+            }
+            Ok(before)
+        })
+        .await;
+    let before = match set {
+        Ok((before, _)) => before,
+        Err(error) => return ending::of_qemu(&error),
+    };
+    let ending = migrate(way, session, link, negotiated, &monitor, asked, signals, started).await;
+    if ending.guest_stays() {
+        undo(&monitor, before, pause).await;
+    }
+    ending
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is moved on to the session")]
+async fn migrate(
+    way: &Way,
+    session: SessionId,
+    link: Link,
+    negotiated: Negotiated,
+    monitor: &Monitor,
+    asked: Asked,
+    signals: Signals,
+    started: Instant,
+) -> Ending {
+    let (theirs, channel) = match Channel::pair() {
+        Ok(pair) => pair,
+        Err(error) => return Ending::because(Kind::Host, &error).fault(Fault::ThisHost),
+    };
+    let closer = channel.closer();
+    let (read, write) = channel.split();
+    let begun = monitor
+        .ask(move |machine| {
+            use std::os::fd::AsFd as _;
+            machine.qmp().pass_fd(CHANNEL, theirs.as_fd())?;
+            machine.migrate(&format!("fd:{CHANNEL}"))
+        })
+        .await;
+    if let Err(error) = begun {
+        return ending::of_qemu(&error);
+    }
+    let prologue = match read_prologue(read).await {
+        Ok(prologue) => prologue,
+        Err(ending) => {
+            closer.close();
+            return reason(monitor, ending).await;
+        }
+    };
+    // Nothing else is opened: multifd is off.
+    let (_, further) = mpsc::channel(1);
+    let qemu = Qemu {
+        prologue,
+        write,
+        closers: Arc::new(Mutex::new(vec![closer.clone()])),
+        further,
+        monitor: Some(monitor.clone()),
+        asked: Some(asked),
+    };
+    let ending = go(way, session, link, negotiated, qemu, signals, started).await;
+    closer.close();
+    ending
+}
+
+/// Why QEMU did not begin, if it says so.
+async fn reason(monitor: &Monitor, ending: Ending) -> Ending {
+    let told = monitor.ask(|machine| Ok(machine.migration()?.error)).await;
+    match told {
+        Ok(Some(error)) => Ending::new(
+            Kind::StillAtSource,
+            format!("QEMU does not migrate this guest: {error}"),
+        )
+        .fault(Fault::Guest),
+        _ => ending,
+    }
+}
+
+/// How long QEMU may take to give a migration up.
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is asked whether it has.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// Leaves the guest and its QEMU as they were.
+async fn undo(monitor: &Monitor, before: Before, resume: bool) {
+    let deadline = Instant::now() + GIVES_UP_WITHIN;
+    // Capabilities are frozen while a migration is under way.
+    while let Ok(false) = monitor.ask(has_ended).await
+        && Instant::now() < deadline
+    {
+        sleep(ASK_EVERY).await;
+    }
+    let undone = monitor
+        .ask(move |machine| {
+            let restored = before.restore(machine);
+            if resume {
+                machine.cont()?;
+            }
+            restored
+        })
+        .await;
+    // A QEMU that has gone has nothing to be put back.
+    let _ = undone;
+}
+
+fn has_ended(machine: &mut Machine) -> Result<bool, sealift_qemu::Error> {
+    use sealift_qemu::machine::MigrationStatus as Status;
+    let status = machine.migration()?.status;
+    Ok(status.is_final() || status == Status::None)
+}
+

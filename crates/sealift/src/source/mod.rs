@@ -1,0 +1,475 @@
+//! `sealift send` and `sealift migrate`: a guest leaves this host.
+//!
+//! ```text
+//!  send:     QEMU connects ─▶ prologue ─▶ negotiate ─▶ admit ─┐
+//!                                                             ├─▶ lanes ─▶ carry ─▶ Ending
+//!  migrate:  negotiate ─▶ set QEMU up ─▶ prologue ─▶ admit ───┘
+//! ```
+//!
+//! By hand somebody gives QEMU its orders, and it is QEMU that comes first. Over QMP sealift gives them, and asks the receiver before it
+//! touches anything.
+
+mod carry;
+mod guest;
+mod ingest;
+mod intake;
+mod link;
+mod migrate;
+mod pace;
+mod parallel;
+mod prologue;
+mod return_path;
+mod send;
+mod setup;
+mod story;
+mod tail;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use sealift::arguments::{Endpoint, Transfer, Verify};
+use sealift::event::{Access, Admitted, Event, Guest, What};
+use sealift::outcome::{Ending, Fault, Kind};
+use sealift::reporter::Reporter;
+use sealift_identity::journal::About;
+use sealift_identity::{Pki, Side};
+use sealift_net::outbound::{Outbound, Plan};
+use sealift_net::target::Target;
+use sealift_pages::{Draft, PageSize};
+use sealift_precopy::VersionMap;
+use sealift_qemu::channel::{Channel, Closer, WriteHalf};
+use sealift_session::control::{LaneCount, RunState, SessionId};
+use sealift_session::flight::Flight;
+use sealift_session::handoff::SourceHandoff;
+use sealift_session::handoff::source::{Completion, Terms};
+use sealift_session::handshake::source::Negotiated;
+use tokio::sync::mpsc;
+
+use crate::journals::Shared as Journals;
+use crate::monitor::Monitor;
+use crate::signals::Signals;
+use crate::{ending, journals, lock, random};
+use carry::{Carry, Sources};
+use guest::Asked;
+use ingest::Ingest;
+use intake::Intake;
+use link::{Link, Order};
+use pace::Pace;
+use parallel::{Parallel, Quiesce};
+use prologue::{NoPrologue, Prologue};
+use return_path::ReturnPath;
+use story::{Facts, Story};
+
+pub(crate) use migrate::run as migrate;
+pub(crate) use send::run as send;
+
+/// Lanes unless the operator says otherwise. One TCP connection is bound by one core and by one loss; two are not, and more helped
+/// nothing on the links that were measured.
+const LANES: u16 = 2;
+
+/// zstd's level: the fastest that still finds what text and pointers repeat.
+const LEVEL: i32 = 1;
+
+/// What both commands are told.
+pub(crate) struct Way {
+    pki: Pki,
+    order: Order,
+    journals: PathBuf,
+    reporter: Arc<Reporter>,
+    max_downtime: Duration,
+    /// The guest's name, when QEMU cannot be asked.
+    name: Option<String>,
+    /// QEMU stays when the guest has gone.
+    keep: bool,
+    /// Bytes per second that the lanes may take together.
+    bandwidth: Option<u64>,
+}
+
+impl Way {
+    fn new(
+        pki: &std::path::Path,
+        to: &Endpoint,
+        peer_name: &str,
+        transfer: &Transfer,
+        journal: Option<&std::path::Path>,
+        reporter: Arc<Reporter>,
+    ) -> Result<Self, Ending> {
+        let host = |error: &(dyn std::error::Error + 'static)| {
+            Ending::because(Kind::Host, error).fault(Fault::ThisHost)
+        };
+        let lanes = u32::from(transfer.lanes.unwrap_or(LANES));
+        Ok(Self {
+            pki: Pki::for_source(pki).map_err(|error| ending::of_pki(&error))?,
+            order: Order {
+                target: Target::new(to.host().to_owned(), to.port()),
+                peer_name: peer_name.to_owned(),
+                lanes: LaneCount::new("--lanes", lanes).map_err(|error| host(&error))?,
+                suites: transfer.suites(),
+                verify_full: transfer.verify == Verify::Full,
+            },
+            journals: journals::directory(journal).map_err(|error| host(&error))?,
+            reporter,
+            max_downtime: transfer.max_downtime(),
+            name: None,
+            keep: true,
+            bandwidth: None,
+        })
+    }
+
+    fn tell(&self, session: SessionId, what: What) {
+        self.reporter.tell(Event {
+            at: SystemTime::now(),
+            session: Some(session),
+            what,
+        });
+    }
+
+    async fn negotiate(
+        &self,
+        session: SessionId,
+        page_size: PageSize,
+    ) -> Result<(Link, Negotiated), Ending> {
+        let (link, negotiated) =
+            link::negotiate(&self.order, &self.pki, session, page_size).await?;
+        self.tell(
+            session,
+            What::Connected {
+                peer: link.peer.clone(),
+                tls: crate::TLS.to_owned(),
+            },
+        );
+        Ok((link, negotiated))
+    }
+}
+
+/// QEMU's side of a session.
+pub(crate) struct Qemu {
+    prologue: Prologue,
+    /// The way back on the main channel.
+    write: WriteHalf,
+    closers: Arc<Mutex<Vec<Closer>>>,
+    /// Further channels, as they come.
+    further: mpsc::Receiver<Channel>,
+    monitor: Option<Monitor>,
+    asked: Option<Asked>,
+}
+
+/// A new session's id.
+fn new_session() -> Result<SessionId, Ending> {
+    random::array()
+        .map(SessionId)
+        .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))
+}
+
+/// Reads the beginning of QEMU's stream, off the reactor.
+async fn read_prologue(
+    read: sealift_qemu::channel::ReadHalf,
+) -> Result<Prologue, Ending> {
+    let reading = tokio::task::spawn_blocking(move || Prologue::read(read));
+    let prologue = reading
+        .await
+        .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost))?;
+    let prologue = prologue.map_err(|why| no_prologue(&why))?;
+    if !prologue.facts.return_path {
+        let message = "QEMU migrates without a return path: it would not wait for the destination to have the guest";
+        return Err(Ending::new(Kind::StillAtSource, message)
+            .fault(Fault::User)
+            .advice("switch it on: migrate_set_capability return-path on, or use sealift migrate"));
+    }
+    Ok(prologue)
+}
+
+fn no_prologue(why: &NoPrologue) -> Ending {
+    let ending = |message: String| Ending::new(Kind::StillAtSource, message);
+    match why {
+        NoPrologue::Ended => ending("QEMU closed its channel before it said which guest it is".to_owned())
+            .fault(Fault::Guest)
+            .advice("ask QEMU why: info migrate"),
+        NoPrologue::Silent(waited) => ending(format!(
+            "QEMU opened a channel and wrote nothing for {} s",
+            waited.as_secs()
+        ))
+        .fault(Fault::Guest),
+        NoPrologue::Broken(error) => ending(format!("QEMU's channel broke: {error}")).fault(Fault::Guest),
+        NoPrologue::Unsupported(what) => ending(what.explanation().to_owned()).fault(Fault::User),
+    }
+}
+
+/// From a guest that is known and a receiver that was asked to the end.
+async fn go(
+    way: &Way,
+    session: SessionId,
+    mut link: Link,
+    negotiated: Negotiated,
+    qemu: Qemu,
+    signals: Signals,
+    started: Instant,
+) -> Ending {
+    let Qemu {
+        prologue,
+        write,
+        closers,
+        further,
+        monitor,
+        asked,
+    } = qemu;
+    let facts = &prologue.facts;
+    let page_size = match page_size(facts) {
+        Ok(page_size) => page_size,
+        Err(ending) => return ending,
+    };
+    let admission = match guest::admission(facts, asked.as_ref(), way.name.as_deref(), page_size) {
+        Ok(admission) => admission,
+        Err(ending) => return ending,
+    };
+    let destination = negotiated.destination().clone();
+    let mut agreed = match link.admit(&way.pki, negotiated, admission).await {
+        Ok(agreed) => agreed,
+        Err(ending) => return ending,
+    };
+    let names: Vec<String> = agreed
+        .admission
+        .blocks
+        .as_slice()
+        .iter()
+        .map(|block| String::from_utf8_lossy(block.name()).into_owned())
+        .collect();
+    let guest = Guest {
+        name: Some(agreed.admission.name.as_str().to_owned()),
+        uuid: (agreed.admission.uuid != [0; 16]).then_some(agreed.admission.uuid),
+    };
+    way.tell(
+        session,
+        What::Admitted(Admitted {
+            guest: guest.clone(),
+            memory_bytes: agreed.admission.memory_needed,
+            lanes: agreed.choice.lanes.lanes(),
+            suite: agreed.suite,
+            access: Access::Stream,
+            access_reason: story::ACCESS_REASON.to_owned(),
+        }),
+    );
+    let journal = Journals::create(
+        &way.journals,
+        session.0,
+        Side::Source,
+        &About {
+            guest_name: agreed.admission.name.as_str().to_owned(),
+            guest_uuid: agreed.admission.uuid,
+            peer_name: way.order.peer_name.clone(),
+            qmp_address: monitor.as_ref().map(|monitor| monitor.address().to_string()),
+        },
+    );
+    let journal = match journal {
+        Ok(journal) => Arc::new(journal),
+        Err(error) => {
+            return Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost);
+        }
+    };
+    let lanes = match link.open_lanes(&way.pki, session, &mut agreed.keyed).await {
+        Ok(lanes) => lanes,
+        Err(ending) => return ending,
+    };
+
+    let story = Story::new(
+        Arc::clone(&way.reporter),
+        session,
+        Facts {
+            guest,
+            peer: Some(link.peer.clone()),
+            lanes: agreed.choice.lanes.lanes(),
+            suite: agreed.suite,
+            tls: Some(crate::TLS.to_owned()),
+            algorithm: agreed.digest,
+            page_bytes: page_size.bytes() as u64,
+            unmanaged: unmanaged(destination.managed, monitor.is_some()),
+            keep_source: way.keep,
+        },
+        started,
+    );
+    let terms = Terms {
+        managed: destination.managed,
+        verify: agreed.offer.verify_full,
+        keep: way.keep,
+        completion: match monitor {
+            Some(_) => Completion::ByQmp,
+            None => Completion::ByClose(RunState::Running),
+        },
+    };
+    let (handoff, begun) = SourceHandoff::new(terms);
+    let run_state = asked.map_or(RunState::Running, |asked| asked.run_state);
+    let digest = agreed.digest;
+    let pipeline = Pipeline {
+        prologue,
+        page_size,
+        agreed,
+        lanes,
+        closers: Arc::clone(&closers),
+        further,
+        max_downtime: way.max_downtime,
+        bandwidth: way.bandwidth,
+    };
+    let (outbound, pace, sources) = match pipeline.start() {
+        Ok(started) => started,
+        Err(ending) => return ending,
+    };
+    let carry = Carry {
+        link,
+        outbound,
+        return_path: ReturnPath::new(write),
+        closers,
+        monitor,
+        handoff,
+        journal,
+        pace,
+        story,
+        signals,
+        run_state,
+        blocks: names,
+        digest,
+    };
+    carry.run(sources, begun).await
+}
+
+/// Why the hand-off is not managed, if it is not.
+fn unmanaged(destination: bool, source: bool) -> Option<String> {
+    match (destination, source) {
+        (true, true) => None,
+        (true, false) => Some("the source has no --qmp".to_owned()),
+        (false, true) => Some("the receiver has no --qmp".to_owned()),
+        (false, false) => Some("neither end has --qmp".to_owned()),
+    }
+}
+
+/// The guest's page size; where the stream is not understood, it does not matter.
+fn page_size(facts: &prologue::Facts) -> Result<PageSize, Ending> {
+    let bytes = facts
+        .page_size
+        .unwrap_or(sealift_stream::PageSize::KIB_4)
+        .bytes();
+    PageSize::new(bytes)
+        .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::Guest))
+}
+
+/// What carries pages from QEMU to the lanes.
+struct Pipeline {
+    prologue: Prologue,
+    page_size: PageSize,
+    agreed: sealift_session::handshake::Agreed<sealift_seal::Source>,
+    lanes: Vec<sealift_net::outbound::Lane>,
+    closers: Arc<Mutex<Vec<Closer>>>,
+    further: mpsc::Receiver<Channel>,
+    max_downtime: Duration,
+    bandwidth: Option<u64>,
+}
+
+impl Pipeline {
+    fn start(self) -> Result<(Outbound, Arc<Pace>, Sources), Ending> {
+        let host = |error: &(dyn std::error::Error + 'static)| {
+            Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
+        };
+        let page_bytes = self.page_size.bytes() as u64;
+        let blocks = self.agreed.admission.blocks.as_slice();
+        let pages: Vec<u64> = blocks
+            .iter()
+            .map(|block| block.length() / page_bytes)
+            .collect();
+        let names: Arc<[Vec<u8>]> = blocks.iter().map(|block| block.name().to_vec()).collect();
+        let memory = blocks.iter().map(|block| block.length()).sum();
+        let pace = Arc::new(Pace::new(memory, self.page_size, self.max_downtime));
+        let (events, from_outbound) = mpsc::unbounded_channel();
+        let outbound = Outbound::start(
+            Plan {
+                layout: Arc::new(self.agreed.layout),
+                workers: crate::workers(),
+                level: LEVEL,
+                duplicates_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
+                bandwidth: self.bandwidth,
+            },
+            Flight::new(pace.window()),
+            VersionMap::new(&pages),
+            self.agreed.keyed,
+            self.lanes,
+            events,
+        )
+        .map_err(|error| host(&error))?;
+
+        let (told, from_ingest) = mpsc::unbounded_channel();
+        let quiesce = Arc::new(Quiesce::default());
+        let parallel_page_size = self.prologue.facts.page_size;
+        let (ingest, begun) = Ingest::new(
+            self.prologue,
+            Draft::new(self.page_size),
+            page_bytes,
+            outbound.feed(0),
+            Arc::clone(&pace),
+            Arc::clone(&quiesce),
+            told,
+        );
+        thread::Builder::new()
+            .name("ingest-0".to_owned())
+            .spawn(move || ingest.run(begun))
+            .map_err(|error| host(&error))?;
+        let further = Further {
+            feeds: outbound.feed(1),
+            page_size: self.page_size,
+            stream_page_size: parallel_page_size.unwrap_or(sealift_stream::PageSize::KIB_4),
+            blocks: names,
+            pace: Arc::clone(&pace),
+            quiesce,
+            closers: self.closers,
+        };
+        tokio::spawn(further.serve(self.further));
+        let sources = Sources {
+            outbound: from_outbound,
+            ingest: from_ingest,
+        };
+        Ok((outbound, pace, sources))
+    }
+}
+
+/// Starts a reader for each further channel.
+struct Further {
+    feeds: sealift_net::outbound::Feed,
+    page_size: PageSize,
+    stream_page_size: sealift_stream::PageSize,
+    blocks: Arc<[Vec<u8>]>,
+    pace: Arc<Pace>,
+    quiesce: Arc<Quiesce>,
+    closers: Arc<Mutex<Vec<Closer>>>,
+}
+
+impl Further {
+    async fn serve(self, mut channels: mpsc::Receiver<Channel>) {
+        let mut number = 0_u16;
+        // Kept: to drop one would end its direction, and QEMU might take that for the end of the migration.
+        let mut ways_back = Vec::new();
+        while let Some(channel) = channels.recv().await {
+            number += 1;
+            lock(&self.closers).push(channel.closer());
+            let (read, write) = channel.split();
+            ways_back.push(write);
+            self.quiesce.join(number);
+            let reader = Parallel {
+                channel: number,
+                parser: sealift_stream::multifd::Parser::new(self.stream_page_size),
+                draft: Draft::new(self.page_size),
+                feed: self.feeds.of(number),
+                page_bytes: self.page_size.bytes() as u64,
+                blocks: Arc::clone(&self.blocks),
+                pace: Arc::clone(&self.pace),
+                quiesce: Arc::clone(&self.quiesce),
+            };
+            let intake = Intake::new(read);
+            let started = thread::Builder::new()
+                .name(format!("ingest-{number}"))
+                .spawn(move || reader.run(intake));
+            if started.is_err() {
+                // Without its reader the channel blocks QEMU, and the session ends by its deadlines.
+                self.quiesce.leave(number);
+            }
+        }
+    }
+}
