@@ -215,6 +215,12 @@ impl World {
             Happening::ToReceiver(Message::Verification(read)) => {
                 self.receiver_hears(receiver::Event::PeerVerification(read));
             }
+            Happening::ToSource(Message::Failure(why)) => {
+                self.source_hears(source::Event::Lost(why));
+            }
+            Happening::ToReceiver(Message::Failure(why)) => {
+                self.receiver_hears(receiver::Event::Lost(why));
+            }
             Happening::ToSource(other) | Happening::ToReceiver(other) => {
                 panic!("{} is nothing of a hand-off's", other.kind())
             }
