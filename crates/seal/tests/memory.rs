@@ -88,6 +88,7 @@ impl Case {
             ("prk", &json["prk"]),
             ("key", &lane["key"]),
             ("iv", &lane["iv"]),
+            ("lane_hello_key", &json["lane_hello_key"]),
         ];
         Self {
             name: String::from(json["name"].as_str().unwrap()),
@@ -159,6 +160,7 @@ impl Case {
                 let keys = exchanged.derive(exporter(), session, &context).unwrap();
                 let mut keys = keys.confirm(&self.confirmations[1]).unwrap();
                 keys.sealer(0).unwrap().seal(0, &mut buffer).unwrap();
+                let _ = keys.lane_hello_key().unwrap().mac(b"hello");
             }
             Role::Receiver => {
                 let seed = self.seed(["receiver_secret", "mlkem_m", ""]);
@@ -173,6 +175,7 @@ impl Case {
                 let keys = exchanged.derive(exporter(), session, &context).unwrap();
                 let mut keys = keys.confirm(&self.confirmations[0]).unwrap();
                 drop(keys.opener(0, 0).unwrap());
+                assert!(!keys.lane_hello_key().unwrap().verify(b"hello", b"MAC"));
             }
         }
     }

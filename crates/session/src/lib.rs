@@ -1,9 +1,16 @@
 //! A session: one migration of one guest, between one source and one receiver.
 //!
-//! So far this is the [`control`] channel's language alone: its messages, their bounds, and how they are cut out of the
-//! bytes of a TLS connection. The stage machines follow.
+//! ```text
+//!   TLS ─▶ handshake ─▶ Agreed: keys, layout, terms
+//!                          ├─▶ lane      hellos of the connections that carry batches
+//!                          ├─▶ flight    which batches are under way, which have arrived
+//!                          ├─▶ clock     how far the hosts' clocks are apart
+//!                          └─▶ handoff   stop, drain, check, prepare, commit, continue: or not at all
+//!                 control: the messages of all of these
+//! ```
 //!
-//! The crate has no sockets, clocks, threads or randomness; bytes go in and messages come out. `no_std` proves it.
+//! Each part is a machine or a book of its own: whoever drives a session feeds them what happens and does what they say. The
+//! crate has no sockets, clocks, threads or randomness; `no_std` proves it. Times, seeds and ids are handed in.
 
 #![no_std]
 

@@ -454,7 +454,7 @@ impl Arriving {
                     story,
                     blocks,
                     digest,
-                    turn,
+                    _turn: turn,
                 },
                 Sources {
                     inbound: from_inbound,

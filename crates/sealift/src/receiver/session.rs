@@ -63,7 +63,7 @@ pub(crate) struct Session {
     pub(crate) blocks: Vec<String>,
     pub(crate) digest: sealift_pages::Algorithm,
     /// The target is this session's as long as this is held.
-    pub(crate) turn: OwnedMutexGuard<()>,
+    pub(crate) _turn: OwnedMutexGuard<()>,
 }
 
 /// Where things that happen come from.
@@ -495,7 +495,11 @@ impl Session {
     }
 
     async fn finish(mut self, outcome: Outcome) -> Ending {
+        let certain = !matches!(outcome, Outcome::InDoubt { .. });
         let ending = self.story.end(outcome, &self.inbound.standing());
+        if certain {
+            self.journal.forget();
+        }
         self.sender.close(FAREWELL).await;
         self.inbound.close();
         self.closer.close();

@@ -490,6 +490,9 @@ impl Carry {
         self.story.settle().await;
         let standing = self.outbound.standing();
         let offset = going.pings.offset();
+        if !matches!(outcome, Outcome::InDoubt { .. } | Outcome::Gone { .. }) {
+            self.journal.forget();
+        }
         let ending = self.story.end(outcome, &standing, &self.pace, &offset);
         // What was said last must reach the receiver before the connection goes.
         self.link.sender.close(FAREWELL).await;

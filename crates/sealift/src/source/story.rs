@@ -160,7 +160,7 @@ impl Story {
 
     pub(crate) fn progress(&mut self, standing: &Standing, pace: &Pace) {
         for round in pace.take_rounds() {
-            self.rounds = round.number + 1;
+            self.rounds += 1;
             self.tell(What::Round(Round {
                 round: self.rounds,
                 pages: round.pages(),
@@ -221,9 +221,8 @@ impl Story {
                     full: self.verified,
                 };
                 self.tell(What::Verification(verification));
-                for round in pace.take_rounds() {
-                    self.rounds = round.number + 1;
-                }
+                // What is left counts too, but nobody waits for it any more.
+                self.rounds += pace.take_rounds().len() as u64 + 1;
                 let report = self.report(standing, blackout, verification, managed);
                 self.tell(What::Report(Box::new(report)));
                 let name = self.facts.guest.name.as_deref().unwrap_or("the guest");

@@ -20,6 +20,7 @@ fn plan(managed: bool, verify: bool) -> Plan {
         receiver: receiver::Terms { managed, verify },
         run_state: RunState::Running,
         takes: vec![10],
+        repeats: false,
         faults: Faults::default(),
     }
 }
@@ -222,12 +223,11 @@ fn plans() -> impl Strategy<Value = Plan> {
         kinds,
         run_states,
         prop::collection::vec(takes, 1..40),
-        any::<bool>(),
-        any::<bool>(),
+        any::<[bool; 3]>(),
         faults(),
     )
         .prop_map(
-            |((managed, verify), run_state, takes, keep, by_close, faults)| {
+            |((managed, verify), run_state, takes, [keep, by_close, repeats], faults)| {
                 let mut plan = plan(managed, verify);
                 plan.source.keep = keep;
                 if by_close {
@@ -236,6 +236,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 Plan {
                     run_state,
                     takes,
+                    repeats,
                     faults,
                     ..plan
                 }
@@ -255,8 +256,8 @@ proptest! {
 
 /// What holds in the end, whatever happened on the way.
 fn settled(plan: &Plan, world: &World) {
-    let source = world.source_outcome.as_ref().expect("the source ends");
-    let receiver = world.receiver_outcome.as_ref().expect("the receiver ends");
+    let source = world.source_outcome.as_ref().unwrap();
+    let receiver = world.receiver_outcome.as_ref().unwrap();
     let said = format!(
         "{source:?}, {receiver:?}, {:?}, {:?}",
         world.at_source, world.at_destination

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) run_state: RunState,
     /// How long each thing takes, in turn and over again.
     pub(crate) takes: Vec<u64>,
+    /// Each end says each step twice, as it may after a reconnect.
+    pub(crate) repeats: bool,
     pub(crate) faults: Faults,
 }
 
@@ -213,6 +215,12 @@ impl World {
             Happening::ToReceiver(Message::Verification(read)) => {
                 self.receiver_hears(receiver::Event::PeerVerification(read));
             }
+            Happening::ToSource(Message::Failure(why)) => {
+                self.source_hears(source::Event::Lost(why));
+            }
+            Happening::ToReceiver(Message::Failure(why)) => {
+                self.receiver_hears(receiver::Event::Lost(why));
+            }
             Happening::ToSource(other) | Happening::ToReceiver(other) => {
                 panic!("{} is nothing of a hand-off's", other.kind())
             }
@@ -349,6 +357,9 @@ impl World {
                         assert!(self.completed, "Commit without the QEMU's word");
                         self.committed = true;
                     }
+                    if self.repeats(&message) {
+                        self.send(0, Happening::ToReceiver(message.clone()));
+                    }
                     self.send(0, Happening::ToReceiver(message));
                 }
                 Action::Journal(step) => {
@@ -407,7 +418,12 @@ impl World {
         for action in actions {
             assert_eq!(self.receiver_outcome, None, "{action:?} after the end");
             match action {
-                Action::Send(message) => self.send(1, Happening::ToSource(message)),
+                Action::Send(message) => {
+                    if self.repeats(&message) {
+                        self.send(1, Happening::ToSource(message.clone()));
+                    }
+                    self.send(1, Happening::ToSource(message));
+                }
                 Action::Journal(step) => {
                     let event = match self.journal() {
                         true => receiver::Event::Journaled(step),
@@ -461,6 +477,10 @@ impl World {
                 }
             }
         }
+    }
+
+    fn repeats(&self, message: &Message) -> bool {
+        self.plan.repeats && matches!(message, Message::StageChange(_))
     }
 
     fn journal(&mut self) -> bool {

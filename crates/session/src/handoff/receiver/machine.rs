@@ -1,12 +1,12 @@
 //! The receiver's states, and what each makes of each event.
 
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::super::{name, out_of_turn};
+use super::failures;
 use super::{Action, Drain, Event, Outcome, Stage, Step, Terms, Wait};
-use crate::control::{ErrorKind, Failure, Fault, Message, RunState, StageChange, Verification};
+use crate::control::{Failure, Fault, Message, RunState, StageChange, Verification};
 
 /// The receiver's machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -164,12 +164,7 @@ impl ReceiverHandoff {
                 if !self.terms.verify || held.ours == held.theirs {
                     return (State::IntentSeen(held), vec![]);
                 }
-                in_doubt(Failure::new(
-                    ErrorKind::Integrity,
-                    Fault::Source,
-                    "the source goes on although its memory and this QEMU's differ, or it did not say what it read: the guest \
-                     is held paused; ask the source where it is to run",
-                ))
+                in_doubt(failures::source_goes_on())
             }
             Event::PeerVerification(theirs) if self.terms.verify => {
                 held.theirs = Some(theirs);
@@ -234,14 +229,7 @@ impl ReceiverHandoff {
         match event {
             Event::Peer(StageChange::Done) => self.moved(live, vec![]),
             Event::Lost(why) => self.unheard(live, &why),
-            Event::Deadline(Wait::Done) => self.unheard(
-                live,
-                &Failure::new(
-                    ErrorKind::Timeout,
-                    Fault::Source,
-                    "the source was silent for too long",
-                ),
-            ),
+            Event::Deadline(Wait::Done) => self.unheard(live, &failures::silent_source()),
             Event::Cancel => (State::Active(live), vec![Action::RefuseCancel]),
             _ => (State::Active(live), vec![]),
         }
@@ -249,13 +237,7 @@ impl ReceiverHandoff {
 
     /// The guest is here, and the source has not said that it knows.
     fn unheard(&self, live: Live, why: &Failure) -> Turn {
-        let warning = Failure::new(
-            why.kind,
-            why.fault,
-            &format!(
-                "the guest runs here, and the source may not know: do not continue it there. What happened: {why}"
-            ),
-        );
+        let warning = failures::unheard(why);
         self.moved(live, vec![Action::Warn(warning)])
     }
 
@@ -280,11 +262,7 @@ impl ReceiverHandoff {
 fn checking(drain: Drain, event: Event) -> Turn {
     match event {
         Event::RamPlaced(placed) if placed == drain => (State::Loading(drain), vec![Action::Load]),
-        Event::RamPlaced(_) => abort(Failure::new(
-            ErrorKind::Integrity,
-            Fault::Source,
-            "the receiver's version map or number of batches is another than the source's: a page is missing or stale",
-        )),
+        Event::RamPlaced(_) => abort(failures::missing()),
         other => with_drain(State::Checking(drain), drain, other),
     }
 }
@@ -365,13 +343,7 @@ fn continuing(run_state: RunState, event: Event) -> Turn {
             (State::Activating(live), vec![Action::Journal(step)])
         }
         Event::QemuGone => fallen(),
-        Event::QemuFailed(why) => in_doubt_and_told(Failure::new(
-            why.kind,
-            why.fault,
-            &format!(
-                "the guest was handed over, and the receiver's QEMU could not continue it: {why}. The receiver holds it"
-            ),
-        )),
+        Event::QemuFailed(why) => in_doubt(failures::cannot_continue(&why)),
         Event::Cancel => (State::Continuing(run_state), vec![Action::RefuseCancel]),
         _ => (State::Continuing(run_state), vec![]),
     }
@@ -410,24 +382,12 @@ fn before_prepared(state: State, event: Event) -> Turn {
         )),
         Event::QemuFailed(why) | Event::Failed(why) => abort(why),
         Event::QemuGone => {
-            let why = Failure::new(
-                ErrorKind::Qemu,
-                Fault::Receiver,
-                "the receiver's QEMU ended before it had loaded the guest: see its log",
-            );
+            let why = failures::ended_before();
             let told = vec![say(StageChange::Abort(why.clone()))];
             aborted(why, told)
         }
-        Event::QemuContinued { .. } => abort(Failure::new(
-            ErrorKind::Qemu,
-            Fault::Receiver,
-            "the receiver's QEMU began to run without having been told: start it with -S, or leave it alone",
-        )),
-        Event::Cancel => abort(Failure::new(
-            ErrorKind::Cancelled,
-            Fault::User,
-            "the move was cancelled at the receiver",
-        )),
+        Event::QemuContinued { .. } => abort(failures::ran_before()),
+        Event::Cancel => abort(failures::cancelled()),
         Event::Lost(why) => kill(why),
         Event::RamPlaced(_)
         | Event::QemuLoaded
@@ -448,21 +408,12 @@ fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
         Event::Peer(StageChange::Abort(why)) => kill(why),
         Event::Peer(change) => {
             let why = out_of_turn(Fault::Source, stage(held).stage().name(), name(&change));
-            in_doubt(held_without_word(&why))
+            in_doubt(failures::held(&why))
         }
-        Event::Lost(why) => in_doubt(held_without_word(&why)),
-        Event::QemuContinued { .. } => in_doubt(Failure::new(
-            ErrorKind::Qemu,
-            Fault::Receiver,
-            "the receiver's QEMU began to run before the source handed the guest over: stop it, and ask the source where the \
-             guest is to run",
-        )),
+        Event::Lost(why) => in_doubt(failures::held(&why)),
+        Event::QemuContinued { .. } => in_doubt(failures::ran_unasked()),
         Event::QemuGone => {
-            let why = Failure::new(
-                ErrorKind::Qemu,
-                Fault::Receiver,
-                "the receiver's QEMU ended before the guest was handed over: it does not run there; see its log",
-            );
+            let why = failures::ended_prepared();
             let told = vec![say(StageChange::Abort(why.clone()))];
             aborted(why, told)
         }
@@ -477,17 +428,6 @@ fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
         | Event::JournalFailed(..)
         | Event::Deadline(_) => (stage(held), vec![]),
     }
-}
-
-fn held_without_word(why: &Failure) -> Failure {
-    Failure::new(
-        why.kind,
-        why.fault,
-        &format!(
-            "the receiver holds the guest paused and has no word from the source: ask there whether it runs; only if its QEMU \
-             says completed and the guest is paused there, cont runs it here. What happened: {why}"
-        ),
-    )
 }
 
 /// QEMU dies first; the source is told why.
@@ -518,22 +458,24 @@ fn aborted(why: Failure, mut actions: Vec<Action>) -> Turn {
 
 /// QEMU is dead, and the guest was already this end's.
 fn fallen() -> Turn {
-    in_doubt_and_told(Failure::new(
-        ErrorKind::Qemu,
-        Fault::Receiver,
-        "the receiver's QEMU ended when the guest had been handed over and before it was seen to run: it does not run there; \
-         the source still has it, paused",
-    ))
-}
-
-fn in_doubt_and_told(why: Failure) -> Turn {
-    let (state, mut actions) = in_doubt(why.clone());
-    actions.insert(0, say(StageChange::Abort(why)));
-    (state, actions)
+    let why = failures::ended_committed();
+    (
+        State::Over,
+        vec![
+            say(StageChange::Abort(why.clone())),
+            Action::Finish(Outcome::InDoubt { why }),
+        ],
+    )
 }
 
 fn in_doubt(why: Failure) -> Turn {
-    (State::Over, vec![Action::Finish(Outcome::InDoubt { why })])
+    (
+        State::Over,
+        vec![
+            Action::Send(Message::Failure(why.clone())),
+            Action::Finish(Outcome::InDoubt { why }),
+        ],
+    )
 }
 
 fn say(change: StageChange) -> Action {

@@ -14,6 +14,7 @@
 //! Without QMP at this end (`managed` is false) the stream's last byte is held back instead: QEMU has loaded the guest and still waits.
 //! It starts by itself when it gets that byte.
 
+mod failures;
 mod machine;
 
 use super::{Drain, Step, Wait};
@@ -62,7 +63,7 @@ pub enum Event {
     Failed(Failure),
     /// The user wants it to end.
     Cancel,
-    /// The control channel is gone, for good.
+    /// The control channel is gone, for good, or the peer has ended it with an Error.
     Lost(Failure),
     /// A deadline has passed.
     Deadline(Wait),
@@ -71,7 +72,7 @@ pub enum Event {
 /// What a receiver's driver has to do, in the order given.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Say this on the control channel.
+    /// Say this on the control channel; when that is gone there is nobody to say it to.
     Send(Message),
     /// Write this to the journal, and come back with [`Event::Journaled`] once it is on the disk.
     Journal(Step),

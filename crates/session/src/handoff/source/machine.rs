@@ -1,12 +1,12 @@
 //! The source's states, and what each makes of each event.
 
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::super::{name, out_of_turn};
+use super::failures;
 use super::{Action, Completion, Drain, Event, Outcome, Stage, Step, Terms, Wait};
-use crate::control::{ErrorKind, Failure, Fault, Message, RunState, StageChange, Verification};
+use crate::control::{Failure, Fault, Message, RunState, StageChange, Verification};
 
 /// The source's machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -148,7 +148,9 @@ impl SourceHandoff {
                     version_map,
                 };
                 if found != sent.drain {
-                    return abort(differs("the receiver's version map or number of batches"));
+                    return abort(failures::differs(
+                        "the receiver's version map or number of batches",
+                    ));
                 }
                 sent.prepared = true;
             }
@@ -157,14 +159,10 @@ impl SourceHandoff {
                 sent.theirs = Some(verification);
             }
             Event::Deadline(Wait::Prepared) => {
-                return abort(Failure::new(
-                    ErrorKind::Timeout,
-                    Fault::Receiver,
-                    "the receiver took too long to check and load the guest: see its log and its QEMU's",
-                ));
+                return abort(failures::slow_receiver());
             }
             // As below: the receiver has all of the guest.
-            Event::QemuGone if sent.prepared => return in_doubt(gone()),
+            Event::QemuGone if sent.prepared => return in_doubt(failures::gone()),
             other => return before_shut(State::Drained(sent), other),
         }
         self.may_intend(sent)
@@ -175,7 +173,9 @@ impl SourceHandoff {
         let compared = match (self.terms.verify, sent.ours, sent.theirs) {
             (false, ..) => sent.prepared,
             (true, Some(ours), Some(theirs)) if ours != theirs => {
-                return abort(differs("the memory that the receiver's QEMU holds"));
+                return abort(failures::differs(
+                    "the memory that the receiver's QEMU holds",
+                ));
             }
             (true, ours, theirs) => ours.is_some() && theirs.is_some(),
         };
@@ -205,7 +205,7 @@ impl SourceHandoff {
                 (State::Intending(sent), vec![])
             }
             // The receiver has all of the guest: it is not told Abort, and somebody can let it run there.
-            Event::QemuGone => in_doubt(gone()),
+            Event::QemuGone => in_doubt(failures::gone()),
             other => before_shut(State::Intending(sent), other),
         }
     }
@@ -231,14 +231,9 @@ impl SourceHandoff {
                     Tie::Lost(_) => conclude(why, false),
                 };
             }
-            Event::QemuGone => return in_doubt(gone()),
+            Event::QemuGone => return in_doubt(failures::gone()),
             Event::Deadline(Wait::Completed) => {
-                return in_doubt(Failure::new(
-                    ErrorKind::Timeout,
-                    Fault::Source,
-                    "the source's QEMU was told that it may complete, and says neither that it has nor that it failed: \
-                     ask it (query-migrate); the receiver holds the guest paused until it is told",
-                ));
+                return in_doubt(failures::silent_qemu());
             }
             // A QEMU that has not completed yet may still give up; then the guest runs on here.
             Event::Peer(StageChange::Abort(why)) => {
@@ -318,24 +313,15 @@ fn before_shut(state: State, event: Event) -> Turn {
             "Verification",
         )),
         Event::QemuCompleted { .. } => {
-            let why = Failure::new(
-                ErrorKind::Qemu,
-                Fault::Source,
-                "the source's QEMU completed the migration without having been told that the guest arrived: \
-                 set its return-path capability",
-            );
+            let why = failures::completed_early();
             let (_, actions) = abort(why.clone());
             let completed = true;
             (State::Aborting { why, completed }, actions)
         }
         Event::QemuFailed(why) | Event::Failed(why) => abort(why),
-        Event::QemuClosed => abort(Failure::new(
-            ErrorKind::Qemu,
-            Fault::Source,
-            "the source's QEMU closed the channel before the guest had arrived: somebody cancelled the migration, or it failed",
-        )),
+        Event::QemuClosed => abort(failures::closed_early()),
         Event::QemuGone => {
-            let why = gone();
+            let why = failures::gone();
             (
                 State::Over,
                 vec![
@@ -345,11 +331,7 @@ fn before_shut(state: State, event: Event) -> Turn {
                 ],
             )
         }
-        Event::Cancel => abort(Failure::new(
-            ErrorKind::Cancelled,
-            Fault::User,
-            "the move was cancelled at the source",
-        )),
+        Event::Cancel => abort(failures::cancelled()),
         Event::Lost(why) => conclude(why, false),
         Event::GuestStopped { .. }
         | Event::Drained(_)
@@ -385,14 +367,7 @@ fn completing(run_state: RunState, tie: Tie, event: Event) -> Turn {
             (State::Committed, actions)
         }
         Tie::Lost(why) => {
-            let (state, finish) = in_doubt(Failure::new(
-                why.kind,
-                why.fault,
-                &format!(
-                    "the source's QEMU has completed, and the receiver could not be told: both hold the guest paused; \
-                     run cont at one of them, and only there. What happened: {why}"
-                ),
-            ));
+            let (state, finish) = in_doubt(failures::untold(&why));
             actions.extend(finish);
             (state, actions)
         }
@@ -405,28 +380,9 @@ fn committed(event: Event) -> Turn {
             State::Activated { resumed_ns },
             vec![Action::Journal(Step::Done)],
         ),
-        Event::Peer(StageChange::Abort(why)) => in_doubt(Failure::new(
-            why.kind,
-            why.fault,
-            &format!(
-                "the receiver was given the guest and cannot run it; the source holds it paused, and cont runs it on here \
-                 once it is sure that it does not run there. What happened: {why}"
-            ),
-        )),
-        Event::Lost(why) => in_doubt(Failure::new(
-            why.kind,
-            why.fault,
-            &format!(
-                "the guest was handed over, and the receiver has not said that it runs: look there first; the source holds \
-                 it paused. What happened: {why}"
-            ),
-        )),
-        Event::Deadline(Wait::Active) => in_doubt(Failure::new(
-            ErrorKind::Timeout,
-            Fault::Receiver,
-            "the guest was handed over, and the receiver has not said in time that it runs: look there first; the source \
-             holds it paused",
-        )),
+        Event::Peer(StageChange::Abort(why)) => in_doubt(failures::not_taken(&why)),
+        Event::Lost(why) => in_doubt(failures::unheard(&why)),
+        Event::Deadline(Wait::Active) => in_doubt(failures::slow_to_activate()),
         Event::Cancel => (State::Committed, vec![Action::RefuseCancel]),
         _ => (State::Committed, vec![]),
     }
@@ -450,7 +406,9 @@ fn aborting(why: Failure, completed: bool, event: &Event) -> Turn {
             State::Over,
             vec![
                 Action::Journal(Step::Aborted),
-                Action::Finish(Outcome::Gone { why: gone() }),
+                Action::Finish(Outcome::Gone {
+                    why: failures::gone(),
+                }),
             ],
         ),
         _ => (State::Aborting { why, completed }, vec![]),
@@ -481,23 +439,12 @@ fn conclude(why: Failure, stopped: bool) -> Turn {
 }
 
 fn in_doubt(why: Failure) -> Turn {
-    (State::Over, vec![Action::Finish(Outcome::InDoubt { why })])
-}
-
-fn gone() -> Failure {
-    Failure::new(
-        ErrorKind::Qemu,
-        Fault::Source,
-        "the source's QEMU ended before it said whether the migration had completed: see its log; a receiver that is \
-         prepared holds the guest paused, and nothing else has it",
-    )
-}
-
-fn differs(what: &str) -> Failure {
-    Failure::new(
-        ErrorKind::Integrity,
-        Fault::Receiver,
-        &format!("{what} is another than the source's: the guest was not moved as it was"),
+    (
+        State::Over,
+        vec![
+            Action::Send(Message::Failure(why.clone())),
+            Action::Finish(Outcome::InDoubt { why }),
+        ],
     )
 }
 

@@ -8,6 +8,7 @@
 //!                          └── Aborted, lost, or too late ─▶ Over: still at the source
 //! ```
 
+mod failures;
 mod machine;
 
 use super::{Drain, Step, Wait};
@@ -72,7 +73,7 @@ pub enum Event {
     Failed(Failure),
     /// The user wants it to end.
     Cancel,
-    /// The control channel is gone, for good.
+    /// The control channel is gone, for good, or the peer has ended it with an Error.
     Lost(Failure),
     /// A deadline has passed.
     Deadline(Wait),
@@ -81,7 +82,7 @@ pub enum Event {
 /// What a source's driver has to do, in the order given.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Say this on the control channel.
+    /// Say this on the control channel; when that is gone there is nobody to say it to.
     Send(Message),
     /// Write this to the journal, and come back with [`Event::Journaled`] once it is on the disk.
     Journal(Step),
