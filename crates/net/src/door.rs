@@ -38,7 +38,7 @@ pub enum Caller {
     /// A peer that has proven who it is; nothing else is known of it.
     Control {
         /// Its connection.
-        connection: Secured,
+        connection: Box<Secured>,
         /// Where it comes from.
         from: SocketAddr,
     },
@@ -119,14 +119,21 @@ impl Door {
     }
 }
 
-async fn greet(mut stream: TcpStream, from: SocketAddr, config: Arc<ServerConfig>) -> Option<Caller> {
+async fn greet(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    config: Arc<ServerConfig>,
+) -> Option<Caller> {
     let mut first = [0];
     let peeked = timeout(HANDSHAKE_WITHIN, stream.peek(&mut first)).await;
     // Silence, and a connection that ends before its first byte: a port scan, a health check.
     let Ok(Ok(1)) = peeked else { return None };
     if first[0] == TLS_HANDSHAKE {
         return Some(match Secured::accept(stream, config).await {
-            Ok(connection) => Caller::Control { connection, from },
+            Ok(connection) => Caller::Control {
+                connection: Box::new(connection),
+                from,
+            },
             Err(error) => Caller::Refused { from, error },
         });
     }

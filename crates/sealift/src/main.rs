@@ -61,7 +61,9 @@ fn main() -> ExitCode {
         command,
     } = Arguments::parse();
     match command {
-        Command::Inspect(arguments) => plain(inspect::run(&arguments).map_err(|why| why.to_string())),
+        Command::Inspect(arguments) => {
+            plain(inspect::run(&arguments).map_err(|why| why.to_string()))
+        }
         Command::Pki(arguments) => plain(pki::run(&arguments).map_err(|why| why.to_string())),
         Command::Migrate(arguments) => session(
             arguments.output,
@@ -119,7 +121,8 @@ fn session(
         },
     };
     let face = output.face(std::io::stderr().is_terminal(), stdout);
-    let started = Reporter::new(face, output.verbose).and_then(|reporter| Ok((reporter, runtime()?)));
+    let started =
+        Reporter::new(face, output.verbose).and_then(|reporter| Ok((reporter, runtime()?)));
     let (reporter, runtime) = match started {
         Ok((reporter, runtime)) => (Arc::new(reporter), runtime),
         Err(error) => {
@@ -152,7 +155,8 @@ fn runtime() -> std::io::Result<Runtime> {
 
 /// QEMU waits for its child with its main loop blocked: the child must end when QEMU has closed the channel.
 fn stand_in() -> ExitCode {
-    let arguments = std::iter::once(OsString::from("--behind-shim")).chain(std::env::args_os().skip(1));
+    let arguments =
+        std::iter::once(OsString::from("--behind-shim")).chain(std::env::args_os().skip(1));
     let arguments: Vec<OsString> = arguments.collect();
     let run = std::env::current_exe().and_then(|program| shim::run(&program, &arguments));
     match run {

@@ -41,7 +41,10 @@ struct Pause {
 
 impl Watch {
     /// Starts asking. The answers go into `seen`; an error is the last.
-    pub(crate) fn start(monitor: Monitor, seen: mpsc::UnboundedSender<Result<Seen, Error>>) -> Self {
+    pub(crate) fn start(
+        monitor: Monitor,
+        seen: mpsc::UnboundedSender<Result<Seen, Error>>,
+    ) -> Self {
         let pause = Arc::new(Pause {
             micros: AtomicU64::new(micros(LEISURELY)),
             changed: Notify::new(),

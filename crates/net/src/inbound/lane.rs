@@ -131,11 +131,7 @@ fn read_header(stream: &mut TcpStream) -> io::Result<Option<[u8; Header::LENGTH]
 
 /// The keys for a batch with this header: those in use, or those of the next epoch once it was announced, and the one before it has
 /// come whole.
-fn in_force(
-    shared: &Shared,
-    opener: Opener,
-    header: &[u8; Header::LENGTH],
-) -> Result<Opener, End> {
+fn in_force(shared: &Shared, opener: Opener, header: &[u8; Header::LENGTH]) -> Result<Opener, End> {
     let found = Header::parse(header).map_err(|error| End::Broken(Broken::Seal(error)))?;
     let lane = opener.lane();
     // A batch of an earlier epoch, or for another lane, is for the opener to refuse.

@@ -40,6 +40,19 @@ pub const HELD_MAX: u64 = 96 << 20;
 /// The most content that a source may have on its way, over all of QEMU's channels: at 25 Gbit/s and 20 ms the link holds as much.
 pub const WINDOW_MAX: u64 = 64 << 20;
 
+/// How the way in is to be.
+#[derive(Debug)]
+pub struct Plan {
+    /// The guest's blocks, and what was agreed on.
+    pub layout: Arc<Layout>,
+    /// Threads that decode.
+    pub workers: usize,
+    /// The version map, of which nothing has arrived.
+    pub versions: VersionMap,
+    /// The keys of the lanes.
+    pub keys: Keyed<Receiver>,
+}
+
 /// A lane that was admitted, and the keys of its first epoch.
 #[derive(Debug)]
 pub struct Lane {
@@ -126,7 +139,10 @@ impl std::fmt::Display for Broken {
             ),
             Self::Placement(why) => f.write_str(why),
             Self::Versions(number) => {
-                write!(f, "batch {number} or a page of it is beyond the version map")
+                write!(
+                    f,
+                    "batch {number} or a page of it is beyond the version map"
+                )
             }
         }
     }
@@ -176,15 +192,18 @@ impl Inbound {
     /// # Errors
     /// [`Error::Thread`].
     pub fn start(
-        layout: Arc<Layout>,
-        workers: usize,
-        versions: VersionMap,
-        keys: Keyed<Receiver>,
+        plan: Plan,
         lanes: Vec<Lane>,
         placement: Box<dyn Placement>,
         placed: Placed,
         events: UnboundedSender<Event>,
     ) -> Result<Self, Error> {
+        let Plan {
+            layout,
+            workers,
+            versions,
+            keys,
+        } = plan;
         let (jobs, waiting) = queue::unbounded();
         let (decoded, arriving) = queue::unbounded();
         let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);

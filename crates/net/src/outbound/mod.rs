@@ -45,6 +45,12 @@ pub struct Plan {
     pub duplicates_key: u64,
     /// Bytes per second that all lanes may take together; none for as many as the link does.
     pub bandwidth: Option<u64>,
+    /// Bytes of content that each channel may have on its way at first.
+    pub window: u64,
+    /// The version map, of which nothing was sent.
+    pub versions: VersionMap,
+    /// The keys of the lanes.
+    pub keys: Keyed<Source>,
 }
 
 /// A lane that was opened and has said hello, and the keys of its first epoch.
@@ -97,7 +103,10 @@ impl std::fmt::Display for Broken {
             Self::Encode(error) => write!(f, "encoding failed: {error}"),
             Self::Seal(error) => write!(f, "sealing failed: {error}"),
             Self::Versions(number) => {
-                write!(f, "batch {number} or a page of it is beyond the version map")
+                write!(
+                    f,
+                    "batch {number} or a page of it is beyond the version map"
+                )
             }
         }
     }
@@ -187,25 +196,32 @@ impl Outbound {
     /// [`Error::Thread`].
     pub fn start(
         plan: Plan,
-        flight: Flight,
-        versions: VersionMap,
-        keys: Keyed<Source>,
         lanes: Vec<Lane>,
         events: UnboundedSender<Event>,
     ) -> Result<Self, Error> {
+        let Plan {
+            layout,
+            workers,
+            level,
+            duplicates_key,
+            bandwidth,
+            window,
+            versions,
+            keys,
+        } = plan;
         let (jobs, waiting) = queue::unbounded();
         let (bodies, ready) = queue::unbounded();
-        let (empties, reusable) = queue::bounded(plan.workers + lanes.len() + SPARE_BUFFERS);
-        let oldest = plan.layout.agreed().oldest;
-        let limit = plan.bandwidth.map(|rate| Arc::new(limit::Limit::new(rate)));
+        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
+        let oldest = layout.agreed().oldest;
+        let limit = bandwidth.map(|rate| Arc::new(limit::Limit::new(rate)));
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
-                flight,
+                flight: Flight::new(window),
                 delivered: Delivered::default(),
                 versions,
-                duplicates: Duplicates::new(oldest, plan.duplicates_key),
+                duplicates: Duplicates::new(oldest, duplicates_key),
             }),
-            layout: plan.layout,
+            layout,
             room: Condvar::new(),
             jobs: Mutex::new(Some(jobs)),
             keys: Mutex::new(keys),
@@ -221,10 +237,10 @@ impl Outbound {
             threads: Vec::new(),
             sockets: Vec::new(),
         };
-        for number in 0..plan.workers.max(1) {
+        for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
-                encoder: Encoder::new(plan.level),
+                encoder: Encoder::new(level),
                 jobs: waiting.clone(),
                 bodies: bodies.clone(),
                 empties: reusable.clone(),

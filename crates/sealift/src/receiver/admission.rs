@@ -39,10 +39,7 @@ impl Waiting {
 }
 
 /// Decides. `waiting` is there when the destination's QEMU can be asked. Returns the memory that is free.
-pub(crate) fn decide(
-    admission: &Admission,
-    waiting: Option<&Waiting>,
-) -> Result<u64, Refused> {
+pub(crate) fn decide(admission: &Admission, waiting: Option<&Waiting>) -> Result<u64, Refused> {
     if let Some(waiting) = waiting {
         compare(admission, waiting).map_err(|why| refused(RefusalKind::Destination, &why))?;
     }

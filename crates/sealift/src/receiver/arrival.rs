@@ -7,22 +7,22 @@ use std::time::{Duration, SystemTime};
 
 use sealift::event::{Access, Admitted, Event, Guest, Peer, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
-use sealift_identity::{Side, peer_of};
 use sealift_identity::journal::About;
+use sealift_identity::{Side, peer_of};
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Secured, Sender};
-use sealift_net::inbound::{self, Inbound, Lane, Placed, Standing};
+use sealift_net::inbound::{self, Inbound, Lane, Placed, Plan, Standing};
 use sealift_net::lane;
 use sealift_pages::{Algorithm, Codecs};
 use sealift_precopy::VersionMap;
 use sealift_qemu::channel::Closer;
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
-    Direction, ErrorKind, Failure, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens, Message,
-    MirrorBudget, RefusalKind, Role, SessionId, Text,
+    Direction, ErrorKind, Failure, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens,
+    Message, MirrorBudget, RefusalKind, Role, SessionId, Text,
 };
-use sealift_session::handoff::receiver::Terms;
 use sealift_session::handoff::ReceiverHandoff;
+use sealift_session::handoff::receiver::Terms;
 use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
 use sealift_session::handshake::{Agreed, Failed, Reason};
 use sealift_session::lane::LaneHello;
@@ -52,7 +52,7 @@ const SLOTS_MAX: u64 = 256 << 20;
 /// Takes a connection to its end.
 pub(super) async fn arrive(
     here: Arc<Here>,
-    connection: Secured,
+    connection: Box<Secured>,
     from: SocketAddr,
     cancel: mpsc::Receiver<()>,
 ) -> Came {
@@ -90,7 +90,7 @@ struct Arriving {
 impl Arrival {
     async fn greet(
         here: Arc<Here>,
-        connection: Secured,
+        connection: Box<Secured>,
         from: SocketAddr,
     ) -> Result<Self, Ending> {
         let identity = peer_of(connection.tls())
@@ -166,9 +166,8 @@ impl Arrival {
                 tls: crate::TLS.to_owned(),
             },
         );
-        let abilities = abilities(&taken).map_err(|invalid| {
-            Ending::because(Kind::Host, &invalid).fault(Fault::ThisHost)
-        })?;
+        let abilities = abilities(&taken)
+            .map_err(|invalid| Ending::because(Kind::Host, &invalid).fault(Fault::ThisHost))?;
         let received = self.next().await?;
         let (chosen, choice) = greeted
             .receive(received, &abilities)
@@ -196,7 +195,10 @@ impl Arrival {
         };
         let ready = match decided {
             Ok(free) => taken.prepare().await.map(|()| free).map_err(|error| {
-                let why = format!("the destination's QEMU cannot be made ready: {}", whole(&error));
+                let why = format!(
+                    "the destination's QEMU cannot be made ready: {}",
+                    whole(&error)
+                );
                 admission::refused(RefusalKind::Destination, &why)
             }),
             Err(refused) => Err(refused),
@@ -336,8 +338,10 @@ impl Arriving {
             .map_err(|error| failure_of(ErrorKind::Internal, Blame::Receiver, &error))?;
         let unused = tokens.as_slice().to_vec();
         self.send(Message::LaneTokens(tokens))?;
-        let mut waiting: BTreeMap<u8, LaneToken> =
-            unused.into_iter().map(|token| (token.lane(), token)).collect();
+        let mut waiting: BTreeMap<u8, LaneToken> = unused
+            .into_iter()
+            .map(|token| (token.lane(), token))
+            .collect();
         let wanted = waiting.len();
         let mut epochs = BTreeMap::new();
         let mut streams = BTreeMap::new();
@@ -362,7 +366,10 @@ impl Arriving {
                         return Err(failure(
                             ErrorKind::Protocol,
                             Blame::Source,
-                            &format!("the source sent {} before its lanes were open", other.kind()),
+                            &format!(
+                                "the source sent {} before its lanes were open",
+                                other.kind()
+                            ),
                         ));
                     }
                 },
@@ -533,7 +540,10 @@ async fn start(
             guest_name: admission.name.as_str().to_owned(),
             guest_uuid: admission.uuid,
             peer_name: peer.name.clone(),
-            qmp_address: taken.monitor.as_ref().map(|monitor| monitor.address().to_string()),
+            qmp_address: taken
+                .monitor
+                .as_ref()
+                .map(|monitor| monitor.address().to_string()),
         },
     )
     .map_err(|error| resources(&error))?;
@@ -589,10 +599,12 @@ async fn start(
         access_reason: "the only placement that this version has".to_owned(),
     }));
     let inbound = Inbound::start(
-        Arc::new(agreed.layout),
-        crate::workers(),
-        VersionMap::new(&pages),
-        agreed.keyed,
+        Plan {
+            layout: Arc::new(agreed.layout),
+            workers: crate::workers(),
+            versions: VersionMap::new(&pages),
+            keys: agreed.keyed,
+        },
         lanes,
         Box::new(relay),
         placed.clone(),

@@ -107,7 +107,11 @@ impl Here {
 }
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &Arguments, channel: Option<Channel>, reporter: Arc<Reporter>) -> Ending {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    channel: Option<Channel>,
+    reporter: Arc<Reporter>,
+) -> Ending {
     match arguments.origin() {
         Origin::Network {
             listen,
@@ -160,7 +164,9 @@ fn prepare(
 async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Ending> {
     let failed = |error: &Error| Ending::because(Kind::Host, error).fault(Fault::ThisHost);
     let addresses = host.resolve().await.map_err(|error| failed(&error))?;
-    let door = Door::open(&addresses).await.map_err(|error| failed(&error))?;
+    let door = Door::open(&addresses)
+        .await
+        .map_err(|error| failed(&error))?;
     let config = here
         .pki
         .server_config()

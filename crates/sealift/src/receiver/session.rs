@@ -272,7 +272,9 @@ impl Session {
                     Some(value) => Some(Event::QemuFailed(failure(
                         ErrorKind::Qemu,
                         Fault::Receiver,
-                        &format!("the destination's QEMU could not load the guest (it says {value}); its log says why"),
+                        &format!(
+                            "the destination's QEMU could not load the guest (it says {value}); its log says why"
+                        ),
                     ))),
                     None => None,
                 }
@@ -341,8 +343,11 @@ impl Session {
                 ErrorKind::Qemu,
                 Fault::Receiver,
                 &match seen.migration.error {
-                    Some(error) => format!("the destination's QEMU could not load the guest: {error}"),
-                    None => "the destination's QEMU could not load the guest; its log says why".to_owned(),
+                    Some(error) => {
+                        format!("the destination's QEMU could not load the guest: {error}")
+                    }
+                    None => "the destination's QEMU could not load the guest; its log says why"
+                        .to_owned(),
                 },
             ))),
             _ => None,

@@ -142,9 +142,7 @@ impl Taken {
     /// Makes connections for further channels.
     pub(crate) fn connector(&self) -> super::relay::Connect {
         let target = Arc::clone(&self.target);
-        Box::new(move || {
-            Ok(target.channel()?.split().1)
-        })
+        Box::new(move || Ok(target.channel()?.split().1))
     }
 }
 

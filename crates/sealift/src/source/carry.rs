@@ -191,7 +191,8 @@ impl Carry {
         match message {
             Message::Acknowledgement(ranges) => {
                 if let Err(error) = self.outbound.acknowledge(&ranges) {
-                    let why = crate::ending::failure_of(ErrorKind::Protocol, Fault::Receiver, &error);
+                    let why =
+                        crate::ending::failure_of(ErrorKind::Protocol, Fault::Receiver, &error);
                     return Some(Event::Failed(why));
                 }
                 None
@@ -228,11 +229,8 @@ impl Carry {
     }
 
     fn return_path(&mut self, bytes: &[u8]) -> Option<Event> {
-        let said = match self.return_path.take(bytes) {
-            Ok(said) => said,
-            // The channel's end says more about it.
-            Err(_) => return None,
-        };
+        // An error is the channel's end, which says more about it.
+        let said = self.return_path.take(bytes).ok()?;
         for said in said {
             match said {
                 Said::SwitchoverAck => self.pace.gate_is_ours(),
@@ -241,7 +239,9 @@ impl Carry {
                     return Some(Event::Failed(failure(
                         ErrorKind::Qemu,
                         Fault::Receiver,
-                        &format!("the destination's QEMU could not load the guest (it says {value}); see its log"),
+                        &format!(
+                            "the destination's QEMU could not load the guest (it says {value}); see its log"
+                        ),
                     )));
                 }
                 Said::NotUnderstood => {

@@ -52,9 +52,8 @@ pub(crate) fn admission(
     name: Option<&str>,
     page_size: PageSize,
 ) -> Result<Admission, Ending> {
-    build(facts, asked, name, page_size).map_err(|invalid| {
-        Ending::because(Kind::StillAtSource, &invalid).fault(Fault::Guest)
-    })
+    build(facts, asked, name, page_size)
+        .map_err(|invalid| Ending::because(Kind::StillAtSource, &invalid).fault(Fault::Guest))
 }
 
 fn build(

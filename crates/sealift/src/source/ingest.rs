@@ -248,7 +248,10 @@ impl Ingest {
             // the pages in between.
             Content::Xbzrle(_) | Content::Zlib(_) => {
                 self.pace.page(at, false);
-                let named = Page { named: true, ..*page };
+                let named = Page {
+                    named: true,
+                    ..*page
+                };
                 self.emitter.emit(&Item::Page(named), &mut self.scratch);
                 self.flush_scratch()
             }

@@ -69,7 +69,9 @@ pub(crate) async fn negotiate(
         )
         .fault(Fault::User)
     })?;
-    let config = pki.client_config().map_err(|error| ending::of_pki(&error))?;
+    let config = pki
+        .client_config()
+        .map_err(|error| ending::of_pki(&error))?;
     let at = order.target.to_string();
     let lost = |error: &Error| lost(error, pki, &at);
     let stream = order.target.connect().await.map_err(|error| lost(&error))?;
@@ -181,13 +183,8 @@ impl Link {
         let mut lanes = Vec::new();
         for token in tokens.as_slice() {
             let sealer = keys.sealer(token.lane()).map_err(|error| broken(&error))?;
-            let epoch = Epoch::new(
-                token.lane(),
-                Direction::SourceToReceiver,
-                sealer.epoch(),
-                0,
-            )
-            .map_err(|invalid| own(&invalid))?;
+            let epoch = Epoch::new(token.lane(), Direction::SourceToReceiver, sealer.epoch(), 0)
+                .map_err(|invalid| own(&invalid))?;
             self.send(Frame::of(Message::Epoch(epoch)), pki)?;
             let hello = LaneHello::new(Direction::SourceToReceiver, session, token.clone());
             let stream = lane::open(self.address, hello.encode(&key).as_slice())

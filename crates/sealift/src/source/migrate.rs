@@ -105,12 +105,7 @@ async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
 /// before the stream can say it.
 const PAGE: usize = 4096;
 
-async fn order(
-    arguments: &Arguments,
-    way: &Way,
-    prepared: Prepared,
-    signals: Signals,
-) -> Ending {
+async fn order(arguments: &Arguments, way: &Way, prepared: Prepared, signals: Signals) -> Ending {
     let Prepared {
         started,
         session,
@@ -135,7 +130,10 @@ async fn order(
         Ok((before, _)) => before,
         Err(error) => return ending::of_qemu(&error),
     };
-    let ending = migrate(way, session, link, negotiated, &monitor, asked, signals, started).await;
+    let ending = migrate(
+        way, session, link, negotiated, &monitor, asked, signals, started,
+    )
+    .await;
     if ending.guest_stays() {
         undo(&monitor, before, pause).await;
     }
@@ -236,4 +234,3 @@ fn has_ended(machine: &mut Machine) -> Result<bool, sealift_qemu::Error> {
     let status = machine.migration()?.status;
     Ok(status.is_final() || status == Status::None)
 }
-

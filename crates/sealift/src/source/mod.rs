@@ -41,7 +41,6 @@ use sealift_pages::{Draft, PageSize};
 use sealift_precopy::VersionMap;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_session::control::{LaneCount, RunState, SessionId};
-use sealift_session::flight::Flight;
 use sealift_session::handoff::SourceHandoff;
 use sealift_session::handoff::source::{Completion, Terms};
 use sealift_session::handshake::source::Negotiated;
@@ -164,9 +163,7 @@ fn new_session() -> Result<SessionId, Ending> {
 }
 
 /// Reads the beginning of QEMU's stream, off the reactor.
-async fn read_prologue(
-    read: sealift_qemu::channel::ReadHalf,
-) -> Result<Prologue, Ending> {
+async fn read_prologue(read: sealift_qemu::channel::ReadHalf) -> Result<Prologue, Ending> {
     let reading = tokio::task::spawn_blocking(move || Prologue::read(read));
     let prologue = reading
         .await
@@ -176,7 +173,9 @@ async fn read_prologue(
         let message = "QEMU migrates without a return path: it would not wait for the destination to have the guest";
         return Err(Ending::new(Kind::StillAtSource, message)
             .fault(Fault::User)
-            .advice("switch it on: migrate_set_capability return-path on, or use sealift migrate"));
+            .advice(
+                "switch it on: migrate_set_capability return-path on, or use sealift migrate",
+            ));
     }
     Ok(prologue)
 }
@@ -184,15 +183,19 @@ async fn read_prologue(
 fn no_prologue(why: &NoPrologue) -> Ending {
     let ending = |message: String| Ending::new(Kind::StillAtSource, message);
     match why {
-        NoPrologue::Ended => ending("QEMU closed its channel before it said which guest it is".to_owned())
-            .fault(Fault::Guest)
-            .advice("ask QEMU why: info migrate"),
+        NoPrologue::Ended => {
+            ending("QEMU closed its channel before it said which guest it is".to_owned())
+                .fault(Fault::Guest)
+                .advice("ask QEMU why: info migrate")
+        }
         NoPrologue::Silent(waited) => ending(format!(
             "QEMU opened a channel and wrote nothing for {} s",
             waited.as_secs()
         ))
         .fault(Fault::Guest),
-        NoPrologue::Broken(error) => ending(format!("QEMU's channel broke: {error}")).fault(Fault::Guest),
+        NoPrologue::Broken(error) => {
+            ending(format!("QEMU's channel broke: {error}")).fault(Fault::Guest)
+        }
         NoPrologue::Unsupported(what) => ending(what.explanation().to_owned()).fault(Fault::User),
     }
 }
@@ -259,7 +262,9 @@ async fn go(
             guest_name: agreed.admission.name.as_str().to_owned(),
             guest_uuid: agreed.admission.uuid,
             peer_name: way.order.peer_name.clone(),
-            qmp_address: monitor.as_ref().map(|monitor| monitor.address().to_string()),
+            qmp_address: monitor
+                .as_ref()
+                .map(|monitor| monitor.address().to_string()),
         },
     );
     let journal = match journal {
@@ -387,10 +392,10 @@ impl Pipeline {
                 level: LEVEL,
                 duplicates_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
+                window: pace.window(),
+                versions: VersionMap::new(&pages),
+                keys: self.agreed.keyed,
             },
-            Flight::new(pace.window()),
-            VersionMap::new(&pages),
-            self.agreed.keyed,
             self.lanes,
             events,
         )

@@ -108,7 +108,10 @@ impl Parallel {
 
     fn block(&self, packet: &RamPacket<'_>) -> Option<u16> {
         let name = packet.block()?;
-        let place = self.blocks.iter().position(|block| block == name.as_bytes())?;
+        let place = self
+            .blocks
+            .iter()
+            .position(|block| block == name.as_bytes())?;
         u16::try_from(place).ok()
     }
 

@@ -9,8 +9,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use sealift_qemu::channel::{ReadHalf, ReadOutcome};
-use sealift_stream::main_channel::{Command, Emitter, Item, Parser, Section, Setting};
 use sealift_stream::PageSize;
+use sealift_stream::main_channel::{Command, Emitter, Item, Parser, Section, Setting};
 
 use super::intake::Intake;
 

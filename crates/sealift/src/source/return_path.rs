@@ -21,7 +21,7 @@ pub(crate) struct ReturnPath {
     gate: Gate,
 }
 
-/// Where SWITCHOVER_ACK is.
+/// Where the destination's word is that the guest may be stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Gate {
     /// It has not come.
@@ -162,10 +162,7 @@ mod tests {
     #[test]
     fn nothing_unknown_is_passed() {
         let (mut path, mut qemu) = path();
-        assert_eq!(
-            path.take(b"\xff\xff\0\0").unwrap(),
-            [Said::NotUnderstood]
-        );
+        assert_eq!(path.take(b"\xff\xff\0\0").unwrap(), [Said::NotUnderstood]);
         assert_eq!(arrived(&mut qemu), b"");
     }
 }

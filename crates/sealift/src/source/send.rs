@@ -80,7 +80,8 @@ async fn serve(arguments: &Arguments, way: Way, channel: Option<Channel>) -> End
             () = signals.next() => return Ending::stopped(),
         };
         let Some(main) = main else {
-            return Ending::new(Kind::Host, "nothing waits for QEMU any more").fault(Fault::ThisHost);
+            return Ending::new(Kind::Host, "nothing waits for QEMU any more")
+                .fault(Fault::ThisHost);
         };
         // What QEMU opens from here on belongs to this guest.
         let (further, theirs) = mpsc::channel(CHANNELS);
@@ -171,9 +172,7 @@ async fn session(
             None => None,
         };
         let session = new_session()?;
-        let (link, negotiated) = way
-            .negotiate(session, page_size(&prologue.facts)?)
-            .await?;
+        let (link, negotiated) = way.negotiate(session, page_size(&prologue.facts)?).await?;
         Ok::<_, Ending>((prologue, monitor, asked, session, link, negotiated))
     };
     let prepared = tokio::select! {

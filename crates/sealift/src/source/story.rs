@@ -227,10 +227,9 @@ impl Story {
                 self.tell(What::Report(Box::new(report)));
                 let name = self.facts.guest.name.as_deref().unwrap_or("the guest");
                 let ending = match &self.facts.peer {
-                    Some(peer) => Ending::new(
-                        Kind::Moved,
-                        format!("{name} has moved to {}", peer.name),
-                    ),
+                    Some(peer) => {
+                        Ending::new(Kind::Moved, format!("{name} has moved to {}", peer.name))
+                    }
                     None => Ending::saved(format!("{name} is saved")),
                 };
                 if self.facts.keep_source {
@@ -245,8 +244,8 @@ impl Story {
                 self.stage(Stage::Aborted);
                 let mut ending = Ending::failed(Role::Source, &why, self.teller);
                 if why.kind == ErrorKind::Cancelled && self.teller == Teller::Peer {
-                    ending = Ending::new(Kind::StillAtSource, why.message.as_str())
-                        .fault(Fault::Peer);
+                    ending =
+                        Ending::new(Kind::StillAtSource, why.message.as_str()).fault(Fault::Peer);
                 }
                 if stopped {
                     ending = ending.advice(
@@ -267,14 +266,15 @@ impl Story {
         if resumed_ns == 0 {
             return None;
         }
-        let true_length = self.stopped_ns.zip(offset.offset_ns()).and_then(
-            |(stopped, offset)| {
+        let true_length = self
+            .stopped_ns
+            .zip(offset.offset_ns())
+            .and_then(|(stopped, offset)| {
                 // The peer's clock is ahead by the offset.
                 let resumed = i128::from(resumed_ns) - i128::from(offset);
                 let length = resumed - i128::from(stopped);
                 u64::try_from(length.max(0)).ok().map(Duration::from_nanos)
-            },
-        );
+            });
         Some(Blackout {
             qemu_downtime: self.qemu_downtime,
             true_length,

@@ -39,7 +39,8 @@ impl Tail {
             .map(|state| String::from_utf8_lossy(state).into_owned());
         self.found = state.is_some();
         let kept = if self.found { 0 } else { whole - 1 };
-        self.carried.drain(..self.carried.len().saturating_sub(kept));
+        self.carried
+            .drain(..self.carried.len().saturating_sub(kept));
         state
     }
 }
