@@ -31,7 +31,7 @@ const LOG: [&str; 16] = [
 ];
 
 /// Words in a line of the log.
-const LOG_LINE: u64 = 12;
+const LOG_LINE: u64 = 24;
 
 /// A page of memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,8 +143,8 @@ fn heap(contents: &mut [u64], index: u64, random: &mut Random) {
     const BASE: u64 = 0x7f00_0000_0000;
     for (number, place) in contents.iter_mut().enumerate() {
         *place = match number % 4 {
-            // Within the sixteen pages after its own.
-            0 => BASE + index * 4096 + random.next() % 65_536,
+            // Within the sixteen pages after its own, and aligned as what malloc gives.
+            0 => BASE + index * 4096 + random.next() % 4096 * 16,
             _ => random.next() % 256,
         };
     }
