@@ -1,6 +1,7 @@
 //! The QMP client: commands one at a time, events kept until somebody asks for them.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -45,6 +46,9 @@ pub struct Event {
     pub name: String,
     /// Null when the event carries nothing.
     pub data: Value,
+    /// When it happened, on the clock of QEMU's host: nanoseconds since 1970, to the microsecond. 0 when QEMU could not
+    /// tell.
+    pub at_ns: u64,
 }
 
 /// A connection to one QEMU's control socket.
@@ -116,6 +120,27 @@ impl Qmp {
 
     /// Runs one command and returns its result. `arguments` is an object, or null for none.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
+        self.execute_with(command, arguments, None)
+    }
+
+    /// Gives QEMU a copy of a descriptor under a name, for `fd:NAME` in a later command. Only a unix socket carries
+    /// descriptors. QEMU keeps it until it is used; a second one of the same name replaces it.
+    pub fn pass_fd(&mut self, name: &str, fd: BorrowedFd<'_>) -> Result<(), Error> {
+        if !self.transport.carries_descriptors() {
+            return Err(Error::CannotPass {
+                name: name.to_owned(),
+            });
+        }
+        self.execute_with("getfd", json!({ "fdname": name }), Some(fd))
+            .map(drop)
+    }
+
+    fn execute_with(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<Value, Error> {
         self.last_id += 1;
         let id = self.last_id;
         let deadline = Instant::now() + self.timeout;
@@ -125,7 +150,7 @@ impl Qmp {
         };
         let line = wire::command(command, arguments, id);
         self.transport
-            .write_all(&line, deadline)
+            .write_all(&line, fd, deadline)
             .map_err(|source| match source.kind() {
                 io::ErrorKind::TimedOut => no_answer(),
                 _ => socket_error(Some(command), source),

@@ -58,6 +58,11 @@ pub enum Error {
         /// QEMU's own words.
         description: String,
     },
+    /// The user: a descriptor was to go over a TCP socket.
+    CannotPass {
+        /// The descriptor's name.
+        name: String,
+    },
     /// QEMU sent a line longer than any that it is known to send.
     LineTooLong {
         /// The bound, in bytes.
@@ -122,6 +127,13 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "QEMU refused the command `{command}`: {description} ({class})"
+                )
+            }
+            Self::CannotPass { name } => {
+                write!(
+                    f,
+                    "the descriptor `{name}` cannot be passed to QEMU over TCP: give QEMU a control socket of the form \
+                     unix:PATH"
                 )
             }
             Self::LineTooLong { limit } => {

@@ -16,11 +16,17 @@
 //! whoever must not block runs it on a thread of its own.
 
 mod address;
+pub mod channel;
 mod client;
+mod descriptors;
 mod error;
+pub mod machine;
+pub mod shim;
 mod transport;
 mod wire;
 
 pub use address::{Address, AddressError};
+pub use channel::{Channel, ChannelError, Closer, Listener, ReadHalf, ReadOutcome, WriteHalf};
 pub use client::{Event, Qmp, Version};
 pub use error::Error;
+pub use machine::Machine;

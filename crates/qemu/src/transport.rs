@@ -2,13 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Address;
+use crate::{Address, descriptors};
 
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -22,6 +23,10 @@ impl Transport {
             Address::Unix(path) => connect_unix(path, timeout).map(Self::Unix),
             Address::Tcp { host, port } => connect_tcp(host, *port, timeout).map(Self::Tcp),
         }
+    }
+
+    pub(crate) fn carries_descriptors(&self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 
     /// Reads once; `None` when nothing came before the deadline, 0 bytes when the peer closed.
@@ -50,20 +55,34 @@ impl Transport {
     }
 
     /// Writes everything; a peer that does not take it before the deadline is an error.
-    pub(crate) fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    /// A descriptor goes with the first byte.
+    pub(crate) fn write_all(
+        &mut self,
+        mut bytes: &[u8],
+        mut fd: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> io::Result<()> {
         while !bytes.is_empty() {
             let left = time_left(deadline).ok_or(io::ErrorKind::TimedOut)?;
             let result = match self {
-                Self::Unix(stream) => stream
-                    .set_write_timeout(Some(left))
-                    .and_then(|()| stream.write(bytes)),
+                Self::Unix(stream) => {
+                    stream
+                        .set_write_timeout(Some(left))
+                        .and_then(|()| match fd {
+                            Some(fd) => descriptors::send(&*stream, bytes, &[fd]),
+                            None => stream.write(bytes),
+                        })
+                }
                 Self::Tcp(stream) => stream
                     .set_write_timeout(Some(left))
                     .and_then(|()| stream.write(bytes)),
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    fd = None;
+                }
                 Err(error) if is_pause(&error) => {}
                 Err(error) => return Err(error),
             }

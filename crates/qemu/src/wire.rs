@@ -123,7 +123,15 @@ fn version(greeting: &Value) -> Version {
 fn event(mut object: Map<String, Value>) -> Option<Event> {
     let name = object.get("event")?.as_str()?.to_owned();
     let data = object.remove("data").unwrap_or(Value::Null);
-    Some(Event { name, data })
+    let at_ns = nanoseconds(&object).unwrap_or(0);
+    Some(Event { name, data, at_ns })
+}
+
+/// QEMU says -1 for both parts when its clock fails, and a later one may leave the time out.
+fn nanoseconds(event: &Map<String, Value>) -> Option<u64> {
+    let time = event.get("timestamp")?;
+    let seconds = time["seconds"].as_u64()?.checked_mul(1_000_000_000)?;
+    seconds.checked_add(time["microseconds"].as_u64()?.checked_mul(1_000)?)
 }
 
 fn text(value: &Value, field: &str) -> String {
@@ -223,6 +231,25 @@ mod tests {
             Message::parse(b"{\"other\": 1}").unwrap(),
             Message::Unknown
         ));
+    }
+
+    #[test]
+    fn an_event_knows_its_time_or_says_zero() {
+        for (time, nanoseconds) in [
+            (
+                r#"{"seconds": 1795273854, "microseconds": 342028}"#,
+                1_795_273_854_342_028_000,
+            ),
+            (r#"{"seconds": -1, "microseconds": -1}"#, 0),
+            (r#"{"seconds": 18446744073709551615, "microseconds": 0}"#, 0),
+            ("7", 0),
+        ] {
+            let line = format!(r#"{{"event": "STOP", "timestamp": {time}}}"#);
+            let Message::Event(event) = Message::parse(line.as_bytes()).unwrap() else {
+                panic!("no event")
+            };
+            assert_eq!(event.at_ns, nanoseconds, "{time}");
+        }
     }
 
     #[test]
