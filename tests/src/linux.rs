@@ -7,6 +7,7 @@
 //!     apt/lists/, cache/       apt's private state; the machine's own sources
 //!     packages/*.deb           what was downloaded
 //!     root/boot/vmlinuz-…      what was unpacked; there only once it is whole
+//!     PROGRAM.cpio             the file system of a guest
 //! ```
 
 use std::fs::{self, File};
@@ -50,7 +51,8 @@ impl Linux {
         let _lock = lock()?;
         let kernel = kernel()?;
         let contents = fs::read(program).context(format!("cannot read {}", program.display()))?;
-        let initramfs = directory().join("initramfs");
+        let name = program.file_name().unwrap_or_default();
+        let initramfs = directory().join(name).with_extension("cpio");
         let archive = archive("init", &contents)
             .ok_or_else(|| Error::new(format!("{} is too large", program.display())))?;
         // Renamed into place: a QEMU that starts at this moment reads a whole one.
