@@ -205,7 +205,12 @@ impl Wanted {
             Limit::AtMost(limit) => (format!("at most {limit:.2}"), ratio <= limit),
             Limit::AtLeast(limit) => (format!("at least {limit:.2}"), ratio >= limit),
         };
-        let line = format!("{:<8} {ratio:.3} x {AGAINST}, wanted {limit}", self.what);
+        let ratio = if ratio.is_nan() {
+            "an unknown number".to_owned()
+        } else {
+            format!("{ratio:.3}")
+        };
+        let line = format!("{:<8} {ratio} x {AGAINST}, wanted {limit}", self.what);
         (line, reached)
     }
 }

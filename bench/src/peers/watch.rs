@@ -1,16 +1,18 @@
 //! Watching a guest move, from outside and without asking: events of both QEMUs, and `/proc`.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use sealift_lab::Error;
 use sealift_lab::guest::{Guest, PATIENCE};
+use sealift_lab::{Context as _, Error};
 use sealift_qemu::Event;
 
 use super::cpu::Meter;
 use super::transport::Moving;
 
-/// A guest that has not arrived by then is rewritten faster than it is moved: several times what the slowest of the named cases takes.
-const LIMIT: Duration = Duration::from_secs(180);
+/// A guest that has not arrived by then is rewritten faster than it is moved: twice what the slowest of those takes that do arrive on the
+/// named links.
+const LIMIT: Duration = Duration::from_secs(100);
 
 /// How often `/proc` is looked at, and so how much of an ended process's last processor time may go to the wrong thread.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,54 +32,79 @@ pub(super) struct Watch<'a> {
     pub(super) meter: &'a mut Meter,
 }
 
+/// What has been seen so far.
+#[derive(Debug, Default)]
+struct Seen {
+    stop: Option<u64>,
+    resume: Option<u64>,
+    /// The source's QEMU says that all was well, or was ended by sealift, which does that only then.
+    source_done: bool,
+    /// What else it says.
+    source_failed: Option<String>,
+}
+
 impl Watch<'_> {
     /// Until the guest runs at the destination and everybody who moved it is done.
     pub(super) fn until_there(&mut self) -> Result<Times, Error> {
         let deadline = Instant::now() + LIMIT;
-        let (mut stop, mut resume, mut done) = (None, None, false);
+        let mut seen = Seen::default();
         loop {
             self.meter.look();
-            let from_source = events(self.source)?;
-            // sealift ends the source's QEMU, which it does only once that is done.
-            done |= from_source.is_none();
-            for event in from_source.unwrap_or_default() {
-                match (event.name.as_str(), event.data["status"].as_str()) {
-                    ("STOP", _) => stop = Some(event.at_ns),
-                    ("MIGRATION", Some("completed")) => done = true,
-                    ("MIGRATION", Some(status @ ("failed" | "cancelled"))) => {
-                        self.sealifts_word()?;
-                        return Err(Error::new(format!("the source's QEMU reports: {status}")));
-                    }
-                    _ => {}
-                }
+            self.look_at_source(&mut seen)?;
+            self.look_at_destination(&mut seen)?;
+            // Where sealift is at work, a failure is its to explain.
+            let sealift_done = self.sealift_is_done()?;
+            if sealift_done && let Some(status) = seen.source_failed {
+                return Err(Error::new(format!("the source's QEMU reports: {status}")));
             }
-            let from_destination = events(self.destination)?
-                .ok_or_else(|| Error::new("the destination's QEMU has ended"))?;
-            for event in from_destination {
-                if event.name == "RESUME" {
-                    resume = resume.or(Some(event.at_ns));
-                }
-            }
-            let sealift_done = self.sealifts_word()?;
-            if let (Some(stop), Some(resume)) = (stop, resume)
-                && done
-                && sealift_done
+            if sealift_done
+                && seen.source_done
+                && let (Some(stop), Some(resume)) = (seen.stop, seen.resume)
             {
                 return Ok(Times { stop, resume });
             }
             if Instant::now() >= deadline {
-                return Err(Error::new(format!(
-                    "not there after {} s (stopped: {}, runs there: {}, QEMU done: {done}, sealift done: {sealift_done})",
-                    LIMIT.as_secs(),
-                    stop.is_some(),
-                    resume.is_some(),
-                )));
+                let (limit, stands) = (LIMIT.as_secs(), seen.in_words());
+                return Err(Error::new(format!("no end after {limit} s: {stands}")));
             }
         }
     }
 
+    fn look_at_source(&mut self, seen: &mut Seen) -> Result<(), Error> {
+        let Some(events) = events(self.source)? else {
+            if matches!(self.moving, Moving::Qemu) {
+                self.source.alive().context("the source")?;
+            }
+            seen.source_done = true;
+            return Ok(());
+        };
+        for event in events {
+            match (event.name.as_str(), event.data["status"].as_str()) {
+                ("STOP", _) => seen.stop = Some(event.at_ns),
+                ("MIGRATION", Some("completed")) => seen.source_done = true,
+                ("MIGRATION", Some(status @ ("failed" | "cancelled"))) => {
+                    seen.source_failed = Some(status.to_owned());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_destination(&mut self, seen: &mut Seen) -> Result<(), Error> {
+        let Some(events) = events(self.destination)? else {
+            if matches!(self.moving, Moving::Qemu) {
+                self.destination.alive().context("the destination")?;
+            }
+            return Ok(());
+        };
+        let mut resumes = events.iter().filter(|event| event.name == "RESUME");
+        seen.resume = seen.resume.or(resumes.next().map(|event| event.at_ns));
+        Ok(())
+    }
+
     /// Whether sealift is done, if it is there; its error once it has failed.
-    fn sealifts_word(&mut self) -> Result<bool, Error> {
+    fn sealift_is_done(&mut self) -> Result<bool, Error> {
         let Moving::Sealift { receiver, sender } = &mut *self.moving else {
             return Ok(true);
         };
@@ -96,14 +123,29 @@ impl Watch<'_> {
     }
 }
 
+impl Seen {
+    fn in_words(&self) -> &'static str {
+        match (self.stop, self.resume) {
+            (None, _) => "the guest still runs at the source",
+            (Some(_), None) => "the guest is stopped, and does not run at the destination",
+            (Some(_), Some(_)) => "the guest runs at the destination, but somebody is not done",
+        }
+    }
+}
+
 /// The events that have come, waiting a little for the first; nothing once QEMU has ended.
 fn events(guest: &mut Guest) -> Result<Option<Vec<Event>>, Error> {
     let qmp = guest.qmp();
+    // A wait that is in vain leaves what else has come.
     let mut all = qmp.take_events();
     match qmp.wait_event(&["STOP", "RESUME", "MIGRATION"], LOOK / 2) {
         Ok(event) => all.push(event),
         Err(sealift_qemu::Error::NoEvent { .. }) => {}
-        Err(sealift_qemu::Error::Closed { .. }) if all.is_empty() => return Ok(None),
+        Err(sealift_qemu::Error::Closed { .. }) if all.is_empty() => {
+            // There is nothing to wait for any more, and the loop is not to spin.
+            thread::sleep(LOOK / 2);
+            return Ok(None);
+        }
         Err(sealift_qemu::Error::Closed { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -124,6 +166,6 @@ pub(super) fn qemu_downtime(source: &mut Guest) -> Option<f64> {
         if Instant::now() >= deadline {
             return None;
         }
-        std::thread::sleep(LOOK);
+        thread::sleep(LOOK);
     }
 }
