@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod guest;
+pub mod machine;
+pub mod peers;
 pub mod raw;
 pub mod sealing;
 pub mod streams;

@@ -3,13 +3,15 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sealift_qemu::{Address, Qmp};
 use tempfile::TempDir;
 
+use crate::hosts::Host;
 use crate::image::{self, Workload};
+use crate::linux::Linux;
 use crate::qemu::Qemu;
 use crate::serial::{Progress, Serial};
 use crate::{Context, Error};
@@ -40,20 +42,41 @@ pub struct Launch {
     qemu: Qemu,
     machine: String,
     memory: String,
-    workload: Workload,
+    boots: Boots,
+    host: Option<Host>,
     arguments: Vec<OsString>,
     incoming: bool,
+}
+
+/// What a guest boots.
+#[derive(Clone, Debug)]
+enum Boots {
+    /// The lab's own image.
+    Counter(Workload),
+    /// A kernel, and one program.
+    Linux(Linux),
 }
 
 impl Launch {
     /// A guest with [`MEMORY`] and the smallest workload.
     #[must_use]
     pub fn new(qemu: &Qemu, machine: &str) -> Self {
+        Self::booting(qemu, machine, MEMORY, Boots::Counter(Workload::SMALL))
+    }
+
+    /// A guest with a Linux kernel, and with as much memory as that needs.
+    #[must_use]
+    pub fn linux(qemu: &Qemu, machine: &str, linux: &Linux) -> Self {
+        Self::booting(qemu, machine, linux.memory(), Boots::Linux(linux.clone()))
+    }
+
+    fn booting(qemu: &Qemu, machine: &str, memory: &str, boots: Boots) -> Self {
         Self {
             qemu: qemu.clone(),
             machine: machine.to_owned(),
-            memory: MEMORY.to_owned(),
-            workload: Workload::SMALL,
+            memory: memory.to_owned(),
+            boots,
+            host: None,
             arguments: Vec::new(),
             incoming: false,
         }
@@ -66,10 +89,17 @@ impl Launch {
         self
     }
 
-    /// How the guest behaves.
+    /// Boots the lab's own image, which behaves like this.
     #[must_use]
     pub fn workload(mut self, workload: Workload) -> Self {
-        self.workload = workload;
+        self.boots = Boots::Counter(workload);
+        self
+    }
+
+    /// Runs QEMU on this host instead of on the machine's own network.
+    #[must_use]
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
         self
     }
 
@@ -96,9 +126,8 @@ impl Launch {
         let errors = directory.path().join("stderr");
         let control = directory.path().join("qmp");
         let serial = directory.path().join("serial");
-        let image = image::build(directory.path())?;
 
-        let mut command = self.qemu.command();
+        let mut command = self.qemu.command(self.host.as_ref());
         command.args(["-nodefaults", "-display", "none", "-no-user-config"]);
         command.args([
             "-M",
@@ -108,10 +137,7 @@ impl Launch {
             "-m",
             &self.memory,
         ]);
-        command
-            .arg("-kernel")
-            .arg(image)
-            .args(["-append", &self.workload.command_line()]);
+        self.boots.configure(&mut command, directory.path())?;
         command.arg("-serial").arg(option("file:", &serial, ""));
         // The free one first: once the other answers, both are there.
         for socket in [&directory.path().join(FREE_CONTROL), &control] {
@@ -137,9 +163,33 @@ impl Launch {
             process,
             qmp,
             serial: Serial::new(serial),
-            workload: self.workload,
+            ticks_per_pass: self.boots.ticks_per_pass(),
             directory,
         })
+    }
+}
+
+impl Boots {
+    fn configure(&self, command: &mut Command, directory: &Path) -> Result<(), Error> {
+        match self {
+            Self::Counter(workload) => {
+                command.arg("-kernel").arg(image::build(directory)?);
+                command.args(["-append", &workload.command_line()]);
+            }
+            Self::Linux(linux) => {
+                command.arg("-kernel").arg(linux.kernel());
+                command.arg("-initrd").arg(linux.initramfs());
+                command.args(["-append", linux.command_line()]);
+            }
+        }
+        Ok(())
+    }
+
+    fn ticks_per_pass(&self) -> u32 {
+        match self {
+            Self::Counter(workload) => workload.pages.div_ceil(workload.tick),
+            Self::Linux(linux) => linux.ticks_per_pass(),
+        }
     }
 }
 
@@ -160,7 +210,7 @@ pub struct Guest {
     process: Process,
     qmp: Qmp,
     serial: Serial,
-    workload: Workload,
+    ticks_per_pass: u32,
     directory: TempDir,
 }
 
@@ -203,7 +253,7 @@ impl Guest {
     /// After so many ticks the guest has looked at each page of its region.
     #[must_use]
     pub fn ticks_per_pass(&self) -> u32 {
-        self.workload.pages.div_ceil(self.workload.tick)
+        self.ticks_per_pass
     }
 
     /// Waits until the guest has come to a tick, without a bad page.

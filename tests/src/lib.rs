@@ -9,6 +9,7 @@
 //!
 //! - [`tools`] installs what is missing, [`backport`] puts a second QEMU beside the distribution's;
 //! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
+//! - [`hosts`] makes two hosts with a link of a [`rate`]; [`linux`] boots a kernel with one program, [`mix`] is such a guest;
 //! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
 //! - [`joined`] carries a migration between two QEMUs' channels as it is;
 //! - [`reload`] takes a stream from one QEMU and gives one to another;
@@ -22,10 +23,14 @@ pub mod cases;
 mod error;
 pub mod fixtures;
 pub mod guest;
+pub mod hosts;
 pub mod image;
 pub mod joined;
+pub mod linux;
 pub mod migration;
+pub mod mix;
 pub mod qemu;
+pub mod rate;
 pub mod reload;
 pub mod sealed;
 pub mod serial;

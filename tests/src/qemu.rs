@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::hosts::Host;
 use crate::tools::{self, progress, run};
 use crate::{Context, Error, backport};
 
@@ -112,15 +113,21 @@ impl Qemu {
         machine.of_release(&self.release())
     }
 
-    /// A command that runs it, with nothing but its data directories set.
+    /// A command that runs it, with nothing but its data directories set, on a host if there is one.
     ///
     /// It ends with the thread that started it, so that a test or a demo that is killed leaves no guest behind; setpriv belongs to
     /// every Debian.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.binary);
+    pub(crate) fn command(&self, host: Option<&Host>) -> Command {
+        let mut command = match host {
+            Some(host) => host.command(&self.binary),
+            None => {
+                let mut command = Command::new("setpriv");
+                command
+                    .args(["--pdeathsig", "KILL", "--"])
+                    .arg(&self.binary);
+                command
+            }
+        };
         for directory in &self.data {
             command.args([OsString::from("-L"), directory.into()]);
         }

@@ -79,7 +79,7 @@ impl Serial {
     }
 }
 
-/// The newest whole `tick N pages P bad B`. After a migration the first line may lack its beginning.
+/// The newest whole `tick N pages P bad B`, whatever else the line says. After a migration the first line may lack its beginning.
 fn newest(text: &str) -> Progress {
     let whole = text
         .rfind('\n')
@@ -91,7 +91,7 @@ fn newest(text: &str) -> Progress {
 fn parse(line: &str) -> Option<Progress> {
     let words: Vec<_> = line.split_whitespace().collect();
     match words.as_slice() {
-        ["tick", tick, "pages", _, "bad", bad] => Some(Progress {
+        ["tick", tick, "pages", _, "bad", bad, ..] => Some(Progress {
             tick: tick.parse().ok()?,
             bad: bad.parse().ok()?,
         }),

@@ -8,10 +8,12 @@ use std::process::{Command, Stdio};
 use crate::{Context, Error, backport};
 
 /// A program, and the Debian package that has it.
-const NEEDED: [(&str, &str); 3] = [
+const NEEDED: [(&str, &str); 5] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("as", "binutils"),
     ("ld", "binutils"),
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
 ];
 
 /// Installs everything that is missing. Quick and without network when nothing is.
@@ -89,6 +91,8 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
+        // `ip` and `tc` are here, and not everybody's PATH says so.
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sealift_bench::machine::{self, Alone};
 use sealift_bench::{measure, raw, sealing, streams, table};
 use serde_json::json;
 
@@ -32,13 +33,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let _alone =
+        Alone::on_this_machine(|| eprintln!("another bench is measuring; waiting for it"))?;
     let mut cases = raw::cases();
     cases.extend(streams::cases());
     cases.extend(sealing::cases()?);
     let measured = measure(cases, |round, of| eprint!("\rround {round} of {of} "));
     eprintln!();
     let rows = table::rows(&measured);
-    let machine = machine();
+    let machine = machine::describe();
     println!("{machine}\n\n{}", table::text(&rows));
     if let Some(file) = &arguments.save {
         let figures = json!({ "machine": machine, "rows": rows });
@@ -46,15 +49,4 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(())
-}
-
-/// What this was measured on.
-fn machine() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{model}, {cores} cores")
 }

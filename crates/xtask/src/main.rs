@@ -16,6 +16,7 @@ mod step;
 mod suite;
 mod vectors;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -68,6 +69,13 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
+    /// Moving a guest by sealift and by what QEMU has itself, in turn, on the same link. Takes root; run it with nothing else running.
+    #[command(disable_help_flag = true)]
+    Peers {
+        /// What `--help` after `peers` lists.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -79,6 +87,9 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Core { save },
         } => bench_core(save),
+        Command::Bench {
+            what: Bench::Peers { arguments },
+        } => bench_peers(&arguments),
         Command::Fuzz { minutes } => fuzz::long(minutes),
     };
     match outcome {
@@ -113,4 +124,15 @@ fn bench_core(save: Option<PathBuf>) -> Result<(), Failed> {
         command.arg("--").arg("--save").arg(file);
     }
     step::run("bench core", &mut command)
+}
+
+fn bench_peers(arguments: &[OsString]) -> Result<(), Failed> {
+    step::run(
+        "building sealift",
+        &mut cargo(["build", "--quiet", "--release", "--package", "sealift"]),
+    )?;
+    let program = step::target_directory().join("release/sealift");
+    let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-bench"]);
+    command.args(["--bin", "peers", "--", "--sealift"]);
+    step::run("bench peers", command.arg(program).args(arguments))
 }

@@ -10,7 +10,8 @@ pub(crate) struct Package {
     sign: &'static [&'static str],
 }
 
-/// What the tests take beside Rust and the C compiler that Rust links with: QEMU, an assembler for the guest, and C++ for libFuzzer.
+/// What the tests take beside Rust and the C compiler that Rust links with: QEMU, an assembler for the guest, two hosts' network, and
+/// C++ for libFuzzer.
 pub(crate) const TESTS: &[Package] = &[
     Package {
         name: "qemu-system-x86",
@@ -19,6 +20,10 @@ pub(crate) const TESTS: &[Package] = &[
     Package {
         name: "binutils",
         sign: &["as", "--version"],
+    },
+    Package {
+        name: "iproute2",
+        sign: &["tc", "-Version"],
     },
     Package {
         name: "g++",
