@@ -54,9 +54,9 @@ pub fn with_digest(body: &[u8], layout: &Layout) -> Vec<u8> {
             Ok(Record::Zero { first, run }) => digest.zero(first, run),
             Ok(Record::Literal { page, content }) => digest.page(page, content).expect("a page"),
             // What the batch before holds, each page full of its number.
-            Ok(Record::SameAs { page, origin }) if origin.age == 1 => digest
-                .page(page, &fill(origin.page.page))
-                .expect("a page"),
+            Ok(Record::SameAs { page, origin }) if origin.age == 1 => {
+                digest.page(page, &fill(origin.page.page)).expect("a page")
+            }
             Ok(Record::Delta {
                 page,
                 origin,

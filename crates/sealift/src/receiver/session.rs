@@ -193,7 +193,7 @@ impl Session {
                 going.pings.pong(&pong, now_ns());
                 None
             }
-            Message::Failure(why) => Some(Event::Peer(StageChange::Abort(why))),
+            Message::Failure(why) => Some(Event::Lost(why)),
             Message::Progress(_) | Message::Void(_) => None,
             other => Some(Event::Failed(failure(
                 ErrorKind::Protocol,

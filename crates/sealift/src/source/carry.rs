@@ -216,7 +216,7 @@ impl Carry {
             }
             Message::Failure(why) => {
                 self.story.told_by_peer();
-                Some(Event::Peer(StageChange::Abort(why)))
+                Some(Event::Lost(why))
             }
             // For display at that end, or of a later version.
             Message::Progress(_) | Message::LaneTokens(_) | Message::Void(_) => None,
