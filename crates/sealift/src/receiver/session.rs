@@ -22,7 +22,7 @@ use sealift_qemu::channel::Closer;
 use sealift_qemu::machine::Machine;
 use sealift_session::clock::Pings;
 use sealift_session::control::{
-    Bytes, ErrorKind, Failure, Fault, Frame, Message, Pong, Received, StageChange,
+    Bytes, ErrorKind, Failure, Fault, Frame, Message, Pong, Received,
     wire::Progress as WireProgress,
 };
 use sealift_session::handoff::receiver::{Action, Event, Outcome, ReceiverHandoff};

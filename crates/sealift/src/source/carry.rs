@@ -23,7 +23,6 @@ use sealift_qemu::channel::Closer;
 use sealift_session::clock::Pings;
 use sealift_session::control::{
     Direction, Epoch, ErrorKind, Failure, Fault, Frame, Message, Pong, Received, RunState,
-    StageChange,
 };
 use sealift_session::handoff::source::{Action, Event, Outcome, SourceHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
