@@ -98,13 +98,14 @@ impl Bench {
 
     fn figures(&self, transport: Transport) -> Result<Figures, Error> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
-        let launch = |name: &str| {
-            let name = format!("{name},debug-threads=on");
-            Launch::linux(&self.qemu, &self.machine, &self.linux).arguments(["-name", &name])
+        // The same at both ends, as it is one guest.
+        let launch = || {
+            let name = ["-name", "mix,debug-threads=on"];
+            Launch::linux(&self.qemu, &self.machine, &self.linux).arguments(name)
         };
-        let mut source = launch("source").on(self.hosts.a()).start()?;
+        let mut source = launch().on(self.hosts.a()).start()?;
         let settled = wait_line(&mut source, |line| line.at >= SETTLE).context("the guest")?;
-        let mut destination = launch("destination")
+        let mut destination = launch()
             .on(self.hosts.b())
             .incoming()
             .start()?;

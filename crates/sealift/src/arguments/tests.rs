@@ -179,7 +179,7 @@ fn what_contradicts_itself_or_lacks_something_is_refused() {
         ("receive --allow a --allow-any", ArgumentConflict),
         ("receive --file f --allow a", ArgumentConflict),
         ("receive --file f --listen [::]:1", ArgumentConflict),
-        ("receive --allow a --qemu /q", ValueValidation),
+        ("receive --allow a --qemu q", ValueValidation),
         ("receive --allow a --listen ::1", ValueValidation),
         ("send --listen unix:/out", MissingRequiredArgument),
         ("send --file f", MissingRequiredArgument),
