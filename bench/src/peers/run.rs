@@ -105,10 +105,7 @@ impl Bench {
         };
         let mut source = launch().on(self.hosts.a()).start()?;
         let settled = wait_line(&mut source, |line| line.at >= SETTLE).context("the guest")?;
-        let mut destination = launch()
-            .on(self.hosts.b())
-            .incoming()
-            .start()?;
+        let mut destination = launch().on(self.hosts.b()).incoming().start()?;
         let ready = transport.prepare(self, &mut source, &mut destination, directory.path())?;
 
         // With everything started and nothing under way.
