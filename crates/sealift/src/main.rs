@@ -1,6 +1,7 @@
 //! The `sealift` command.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod ending;
 mod inspect;
 mod journals;

@@ -36,7 +36,7 @@ use super::story::Story;
 use super::target::Taken;
 use super::{Came, Here, Visitor, admission, qemu_says};
 use crate::ending::{failure, failure_of, whole};
-use crate::journals::Shared as Journals;
+use crate::journals::Journals;
 use crate::monitor::Monitor;
 use crate::{ending, random};
 
@@ -508,7 +508,7 @@ struct Started {
     closer: Closer,
     monitor: Option<Monitor>,
     handoff: ReceiverHandoff,
-    journal: Arc<Journals>,
+    journal: Journals,
     story: Story,
     blocks: Vec<String>,
     digest: Algorithm,
@@ -546,7 +546,7 @@ async fn start(
                 .map(|monitor| monitor.address().to_string()),
         },
     )
-    .map_err(|error| resources(&error))?;
+    .map_err(|error| resources(&*error))?;
     let main = taken
         .connect()
         .await
@@ -621,7 +621,7 @@ async fn start(
             managed,
             verify: agreed.offer.verify_full,
         }),
-        journal: Arc::new(journal),
+        journal,
         story,
         blocks: names,
         digest: agreed.digest,

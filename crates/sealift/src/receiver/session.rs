@@ -10,8 +10,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use sealift::event::What;
 use sealift::outcome::Ending;
@@ -28,13 +27,14 @@ use sealift_session::control::{
 use sealift_session::handoff::receiver::{Action, Event, Outcome, ReceiverHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::{OwnedMutexGuard, mpsc};
-use tokio::time::{Instant as Time, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::qemu_says::Says;
 use super::relay::{self, Clearance};
 use super::story::Story;
+use crate::clock::{Armed, now_ns};
 use crate::ending::{failure, failure_of};
-use crate::journals::Shared as Journals;
+use crate::journals::{self, Ahead, Journals};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::watch::{Seen, Watch};
@@ -57,7 +57,7 @@ pub(crate) struct Session {
     pub(crate) closer: Closer,
     pub(crate) monitor: Option<Monitor>,
     pub(crate) handoff: ReceiverHandoff,
-    pub(crate) journal: Arc<Journals>,
+    pub(crate) journal: Journals,
     pub(crate) story: Story,
     /// The names of the guest's RAM blocks, for reading its memory again.
     pub(crate) blocks: Vec<String>,
@@ -82,20 +82,34 @@ enum Happened {
     Relay(relay::Event),
     Qemu(Says),
     Seen(Result<Seen, sealift_qemu::Error>),
-    Done(Event),
+    Done(Done),
     Cancel,
     Tick,
     Deadline(Wait),
 }
 
+/// Something that was under way is done.
+enum Done {
+    Event(Event),
+    /// A step was written, or was not.
+    Written(Step, Result<(), Failure>),
+    /// So was the one ahead.
+    Ahead(Step, Result<(), Failure>),
+}
+
+/// Written before it is asked for.
+const AHEAD: Step = Step::Prepared;
+
 /// What the loop itself remembers.
 struct Going {
     watch: Option<Watch>,
-    done: mpsc::UnboundedSender<Event>,
+    done: mpsc::UnboundedSender<Done>,
+    /// The step that is written before it is asked for.
+    ahead: Ahead,
     pings: Pings,
     heard: Instant,
     told: Instant,
-    deadline: Option<(Wait, Time)>,
+    deadline: Option<Armed>,
     /// QEMU has ended its return path without an error.
     shut: bool,
     /// QMP says that the guest is loaded and stands still.
@@ -119,6 +133,7 @@ impl Session {
         let mut going = Going {
             watch,
             done,
+            ahead: Ahead::No,
             pings: Pings::default(),
             heard: now,
             told: now - TELL,
@@ -141,7 +156,7 @@ impl Session {
                 Some(event) = finished.recv() => Happened::Done(event),
                 Some(look) = looks.recv() => Happened::Seen(look),
                 Some(()) = sources.cancel.recv() => Happened::Cancel,
-                wait = passed(deadline) => Happened::Deadline(wait),
+                wait = Armed::passed(deadline) => Happened::Deadline(wait),
                 _ = ticks.tick() => Happened::Tick,
             };
             if let Some(outcome) = self.happened(&mut going, happened) {
@@ -161,7 +176,7 @@ impl Session {
             Happened::Relay(event) => self.relay(event),
             Happened::Qemu(says) => self.qemu(going, says),
             Happened::Seen(look) => self.seen(going, look),
-            Happened::Done(event) => Some(event),
+            Happened::Done(done) => self.done(going, done),
             Happened::Cancel => Some(Event::Cancel),
             Happened::Tick => self.tick(going),
             Happened::Deadline(wait) => {
@@ -398,13 +413,15 @@ impl Session {
                     if let Some(watch) = &going.watch {
                         watch.hurry();
                     }
+                    // While QEMU loads: from here on the guest may be held.
+                    self.journal_ahead(going);
                     self.clearance.give();
                 }
                 Action::ReadMemory => self.read_memory(going),
                 Action::Continue => self.continue_guest(going),
                 Action::ReleaseLastByte => self.clearance.release_last_byte(),
                 Action::KillQemu => self.kill_qemu(going),
-                Action::Arm(wait) => going.deadline = Some((wait, Time::now() + patience(wait))),
+                Action::Arm(wait) => going.deadline = Some(Armed::now(wait)),
                 Action::RefuseCancel => self.story.tell(What::Warning {
                     message: "too late to cancel: the guest may be this host's already".to_owned(),
                 }),
@@ -422,19 +439,69 @@ impl Session {
         Some(Event::Lost(lost(&error)))
     }
 
-    fn journal(&self, going: &Going, step: Step) {
-        let (journal, done) = (Arc::clone(&self.journal), going.done.clone());
-        tokio::task::spawn_blocking(move || {
-            let event = match journal.append(step) {
-                Ok(()) => Event::Journaled(step),
-                Err(error) => Event::JournalFailed(
-                    step,
-                    failure_of(ErrorKind::Resources, Fault::Receiver, &error),
-                ),
-            };
+    /// Has a step written, and comes back when the hand-off may go on.
+    fn journal(&self, going: &mut Going, step: Step) {
+        if step == AHEAD && going.ahead != Ahead::No {
+            if going.ahead == Ahead::There {
+                let _ = going.done.send(Done::Event(Event::Journaled(step)));
+            } else {
+                going.ahead = Ahead::Awaited;
+            }
+            return;
+        }
+        if !journals::is_waited_for(step) {
+            let _ = going.done.send(Done::Event(Event::Journaled(step)));
+        }
+        self.write(going, step, Done::Written);
+    }
+
+    /// Writes what will be asked for soon, while there is time.
+    fn journal_ahead(&self, going: &mut Going) {
+        if going.ahead == Ahead::No {
+            going.ahead = Ahead::OnItsWay;
+            self.write(going, AHEAD, Done::Ahead);
+        }
+    }
+
+    fn write(&self, going: &Going, step: Step, done: fn(Step, Result<(), Failure>) -> Done) {
+        let told = going.done.clone();
+        self.journal.append(step, move |written| {
+            let written =
+                written.map_err(|error| failure_of(ErrorKind::Resources, Fault::Receiver, &error));
             // The session has ended when nobody listens.
-            let _ = done.send(event);
+            let _ = told.send(done(step, written));
         });
+    }
+
+    /// Something that was under way is done.
+    fn done(&mut self, going: &mut Going, done: Done) -> Option<Event> {
+        let (step, written, wanted) = match done {
+            Done::Event(event) => return Some(event),
+            Done::Written(step, written) => {
+                let wanted = journals::is_waited_for(step);
+                (step, written, wanted)
+            }
+            Done::Ahead(step, written) => {
+                let wanted = going.ahead == Ahead::Awaited;
+                going.ahead = match &written {
+                    Ok(()) => Ahead::There,
+                    // It is asked for again, and then waited for.
+                    Err(_) => Ahead::No,
+                };
+                (step, written, wanted)
+            }
+        };
+        match (written, wanted) {
+            (Ok(()), true) => Some(Event::Journaled(step)),
+            (Err(why), true) => Some(Event::JournalFailed(step, why)),
+            (Ok(()), false) => None,
+            (Err(why), false) => {
+                self.story.tell(What::Warning {
+                    message: why.to_string(),
+                });
+                None
+            }
+        }
     }
 
     fn read_memory(&self, going: &Going) {
@@ -447,7 +514,7 @@ impl Session {
                 Ok(verification) => Event::MemoryRead(verification),
                 Err(why) => Event::Failed(failure(ErrorKind::Qemu, Fault::Receiver, &why)),
             };
-            let _ = done.send(event);
+            let _ = done.send(Done::Event(event));
         });
     }
 
@@ -463,11 +530,11 @@ impl Session {
         }
         tokio::spawn(async move {
             if let Err(error) = monitor.ask(Machine::cont).await {
-                let _ = done.send(Event::Failed(failure_of(
+                let _ = done.send(Done::Event(Event::Failed(failure_of(
                     ErrorKind::Qemu,
                     Fault::Receiver,
                     &error,
-                )));
+                ))));
                 return;
             }
             // The network learns a little later; the guest runs by now, and an error here is not worth more than that.
@@ -488,13 +555,13 @@ impl Session {
                         })
                         .await;
                     if let Ok(true) | Err(sealift_qemu::Error::Closed { .. }) = gone {
-                        let _ = done.send(Event::QemuGone);
+                        let _ = done.send(Done::Event(Event::QemuGone));
                     }
                 });
             }
             // A QEMU whose incoming channel ends before its last byte ends by itself.
             None => {
-                let _ = done.send(Event::QemuGone);
+                let _ = done.send(Done::Event(Event::QemuGone));
             }
         }
     }
@@ -502,9 +569,7 @@ impl Session {
     async fn finish(mut self, outcome: Outcome) -> Ending {
         let certain = !matches!(outcome, Outcome::InDoubt { .. });
         let ending = self.story.end(outcome, &self.inbound.standing());
-        if certain {
-            self.journal.forget();
-        }
+        self.journal.end(certain).await;
         self.sender.close(FAREWELL).await;
         self.inbound.close();
         self.closer.close();
@@ -517,35 +582,6 @@ const QUITS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last messages may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-async fn passed(deadline: Option<(Wait, Time)>) -> Wait {
-    match deadline {
-        Some((wait, at)) => {
-            sleep_until(at).await;
-            wait
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// What hangs is ended after so long.
-const fn patience(wait: Wait) -> Duration {
-    Duration::from_secs(match wait {
-        Wait::Prepared => 300,
-        Wait::Completed => 30,
-        Wait::Active => 60,
-        Wait::Aborted | Wait::Killed => 15,
-        Wait::Done => 30,
-    })
-}
-
 fn lost(error: &Error) -> Failure {
     failure_of(ErrorKind::Timeout, Fault::Network, error)
-}
-
-/// Nanoseconds since 1970 on this host's wall clock.
-fn now_ns() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use sealift::event::{Stage, What};
 use sealift::outcome::Ending;
@@ -23,19 +23,21 @@ use sealift_qemu::channel::Closer;
 use sealift_session::clock::Pings;
 use sealift_session::control::{
     Direction, Epoch, ErrorKind, Failure, Fault, Frame, Message, Pong, Received, RunState,
+    StageChange,
 };
 use sealift_session::handoff::source::{Action, Event, Outcome, SourceHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::mpsc;
-use tokio::time::{Instant as Time, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::ingest;
 use super::link::Link;
 use super::pace::Pace;
 use super::return_path::{ReturnPath, Said};
 use super::story::Story;
-use crate::ending::failure;
-use crate::journals::Shared as Journals;
+use crate::clock::{Armed, now_ns};
+use crate::ending::{failure, failure_of};
+use crate::journals::{self, Ahead, Journals};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -59,7 +61,7 @@ pub(crate) struct Carry {
     pub(crate) closers: Arc<std::sync::Mutex<Vec<Closer>>>,
     pub(crate) monitor: Option<Monitor>,
     pub(crate) handoff: SourceHandoff,
-    pub(crate) journal: Arc<Journals>,
+    pub(crate) journal: Journals,
     pub(crate) pace: Arc<Pace>,
     pub(crate) story: Story,
     pub(crate) signals: Signals,
@@ -82,21 +84,35 @@ enum Happened {
     Outbound(outbound::Event),
     Ingest(ingest::Event),
     Seen(Result<Seen, sealift_qemu::Error>),
-    Done(Event),
+    Done(Done),
     Signal,
     Tick,
     Deadline(Wait),
 }
 
+/// Something that was under way is done.
+enum Done {
+    Event(Event),
+    /// A step was written, or was not.
+    Written(Step, Result<(), Failure>),
+    /// So was the one ahead.
+    Ahead(Step, Result<(), Failure>),
+}
+
+/// Written before it is asked for.
+const AHEAD: Step = Step::Intent;
+
 /// What the loop itself remembers.
 struct Going {
     watch: Option<Watch>,
-    done: mpsc::UnboundedSender<Event>,
+    done: mpsc::UnboundedSender<Done>,
+    /// The step that is written before it is asked for.
+    ahead: Ahead,
     pings: Pings,
     heard: Instant,
     told: Instant,
     pinged: Instant,
-    deadline: Option<(Wait, Time)>,
+    deadline: Option<Armed>,
     /// The run state that the stream itself names: QEMU's own last word on it.
     streamed: Option<RunState>,
 }
@@ -114,6 +130,7 @@ impl Carry {
         let mut going = Going {
             watch,
             done,
+            ahead: Ahead::No,
             pings: Pings::default(),
             heard: now,
             told: now,
@@ -138,7 +155,7 @@ impl Carry {
                 Some(event) = finished.recv() => Happened::Done(event),
                 Some(look) = looks.recv() => Happened::Seen(look),
                 () = self.signals.next() => Happened::Signal,
-                wait = passed(deadline) => Happened::Deadline(wait),
+                wait = Armed::passed(deadline) => Happened::Deadline(wait),
                 _ = ticks.tick() => Happened::Tick,
             };
             outcome = self.happened(&mut going, happened);
@@ -158,17 +175,13 @@ impl Carry {
             Happened::Seen(Ok(seen)) => events.extend(self.seen(going, seen)),
             Happened::Seen(Err(error)) => events.push(match error {
                 sealift_qemu::Error::Closed { .. } => Event::QemuGone,
-                error => Event::Failed(crate::ending::failure_of(
-                    ErrorKind::Qemu,
-                    Fault::Source,
-                    &error,
-                )),
+                error => Event::Failed(failure_of(ErrorKind::Qemu, Fault::Source, &error)),
             }),
-            Happened::Done(event) => {
-                if let Event::MemoryRead(verification) = &event {
+            Happened::Done(done) => {
+                if let Done::Event(Event::MemoryRead(verification)) = &done {
                     self.story.read_again(verification.bytes);
                 }
-                events.push(event);
+                events.extend(self.done(going, done));
             }
             Happened::Signal => events.push(Event::Cancel),
             Happened::Tick => events.extend(self.tick(going)),
@@ -190,8 +203,7 @@ impl Carry {
         match message {
             Message::Acknowledgement(ranges) => {
                 if let Err(error) = self.outbound.acknowledge(&ranges) {
-                    let why =
-                        crate::ending::failure_of(ErrorKind::Protocol, Fault::Receiver, &error);
+                    let why = failure_of(ErrorKind::Protocol, Fault::Receiver, &error);
                     return Some(Event::Failed(why));
                 }
                 None
@@ -265,7 +277,7 @@ impl Carry {
                 let sealed = u32::try_from(sealed_before).unwrap_or(u32::MAX);
                 match Epoch::new(lane, Direction::SourceToReceiver, epoch, sealed) {
                     Ok(epoch) => self.send(Message::Epoch(epoch)),
-                    Err(error) => Some(Event::Failed(crate::ending::failure_of(
+                    Err(error) => Some(Event::Failed(failure_of(
                         ErrorKind::Internal,
                         Fault::Source,
                         &error,
@@ -401,6 +413,10 @@ impl Carry {
                 Action::Send(message) => {
                     if let Message::StageChange(change) = &message {
                         self.story.step(change);
+                        // While the destination's QEMU loads: from here on SHUT may be passed.
+                        if let StageChange::Drained { .. } = change {
+                            self.journal_ahead(going);
+                        }
                     }
                     if let Some(lost) = self.send(message) {
                         actions.extend(self.handoff.handle(lost));
@@ -418,7 +434,7 @@ impl Carry {
                 Action::CancelQemu => self.cancel_qemu(),
                 Action::EndQemu => self.ask_qemu(sealift_qemu::machine::Machine::quit),
                 Action::KeepQemu => self.story.kept(),
-                Action::Arm(wait) => going.deadline = Some((wait, Time::now() + patience(wait))),
+                Action::Arm(wait) => going.deadline = Some(Armed::now(wait)),
                 Action::RefuseCancel => self.story.tell(What::Warning {
                     message: "too late to cancel: the source's QEMU decides now".to_owned(),
                 }),
@@ -437,19 +453,69 @@ impl Carry {
         Some(Event::Lost(lost(&error)))
     }
 
-    fn journal(&self, going: &Going, step: Step) {
-        let (journal, done) = (Arc::clone(&self.journal), going.done.clone());
-        tokio::task::spawn_blocking(move || {
-            let event = match journal.append(step) {
-                Ok(()) => Event::Journaled(step),
-                Err(error) => Event::JournalFailed(
-                    step,
-                    crate::ending::failure_of(ErrorKind::Resources, Fault::Source, &error),
-                ),
-            };
+    /// Has a step written, and comes back when the hand-off may go on.
+    fn journal(&self, going: &mut Going, step: Step) {
+        if step == AHEAD && going.ahead != Ahead::No {
+            if going.ahead == Ahead::There {
+                let _ = going.done.send(Done::Event(Event::Journaled(step)));
+            } else {
+                going.ahead = Ahead::Awaited;
+            }
+            return;
+        }
+        if !journals::is_waited_for(step) {
+            let _ = going.done.send(Done::Event(Event::Journaled(step)));
+        }
+        self.write(going, step, Done::Written);
+    }
+
+    /// Writes what will be asked for soon, while there is time.
+    fn journal_ahead(&self, going: &mut Going) {
+        if going.ahead == Ahead::No {
+            going.ahead = Ahead::OnItsWay;
+            self.write(going, AHEAD, Done::Ahead);
+        }
+    }
+
+    fn write(&self, going: &Going, step: Step, done: fn(Step, Result<(), Failure>) -> Done) {
+        let told = going.done.clone();
+        self.journal.append(step, move |written| {
+            let written =
+                written.map_err(|error| failure_of(ErrorKind::Resources, Fault::Source, &error));
             // The session has ended when nobody listens.
-            let _ = done.send(event);
+            let _ = told.send(done(step, written));
         });
+    }
+
+    /// Something that was under way is done.
+    fn done(&mut self, going: &mut Going, done: Done) -> Option<Event> {
+        let (step, written, wanted) = match done {
+            Done::Event(event) => return Some(event),
+            Done::Written(step, written) => {
+                let wanted = journals::is_waited_for(step);
+                (step, written, wanted)
+            }
+            Done::Ahead(step, written) => {
+                let wanted = going.ahead == Ahead::Awaited;
+                going.ahead = match &written {
+                    Ok(()) => Ahead::There,
+                    // It is asked for again, and then waited for.
+                    Err(_) => Ahead::No,
+                };
+                (step, written, wanted)
+            }
+        };
+        match (written, wanted) {
+            (Ok(()), true) => Some(Event::Journaled(step)),
+            (Err(why), true) => Some(Event::JournalFailed(step, why)),
+            (Ok(()), false) => None,
+            (Err(why), false) => {
+                self.story.tell(What::Warning {
+                    message: why.to_string(),
+                });
+                None
+            }
+        }
     }
 
     fn read_memory(&self, going: &Going) {
@@ -462,7 +528,7 @@ impl Carry {
                 Ok(verification) => Event::MemoryRead(verification),
                 Err(why) => Event::Failed(failure(ErrorKind::Qemu, Fault::Source, &why)),
             };
-            let _ = done.send(event);
+            let _ = done.send(Done::Event(event));
         });
     }
 
@@ -489,9 +555,8 @@ impl Carry {
         self.story.settle().await;
         let standing = self.outbound.standing();
         let offset = going.pings.offset();
-        if !matches!(outcome, Outcome::InDoubt { .. } | Outcome::Gone { .. }) {
-            self.journal.forget();
-        }
+        let certain = !matches!(outcome, Outcome::InDoubt { .. } | Outcome::Gone { .. });
+        self.journal.end(certain).await;
         let ending = self.story.end(outcome, &standing, &self.pace, &offset);
         // What was said last must reach the receiver before the connection goes.
         self.link.sender.close(FAREWELL).await;
@@ -506,39 +571,6 @@ impl Carry {
 /// How long the last messages may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-async fn passed(deadline: Option<(Wait, Time)>) -> Wait {
-    match deadline {
-        Some((wait, at)) => {
-            sleep_until(at).await;
-            wait
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// What hangs is ended after so long.
-const fn patience(wait: Wait) -> Duration {
-    Duration::from_secs(match wait {
-        // The receiver's QEMU loads device state, and both may read all of memory at 1 GB/s.
-        Wait::Prepared => 300,
-        // QEMU has everything that it waits for.
-        Wait::Completed => 30,
-        // The receiver writes its journal and says `cont`; its disks may have to be opened.
-        Wait::Active => 60,
-        // The receiver ends its QEMU.
-        Wait::Aborted | Wait::Killed => 15,
-        Wait::Done => 30,
-    })
-}
-
 fn lost(error: &Error) -> Failure {
-    crate::ending::failure_of(ErrorKind::Timeout, Fault::Network, error)
-}
-
-/// Nanoseconds since 1970 on this host's wall clock.
-fn now_ns() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    failure_of(ErrorKind::Timeout, Fault::Network, error)
 }

@@ -46,7 +46,7 @@ use sealift_session::handoff::source::{Completion, Terms};
 use sealift_session::handshake::source::Negotiated;
 use tokio::sync::mpsc;
 
-use crate::journals::Shared as Journals;
+use crate::journals::Journals;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
 use crate::{ending, journals, lock, random};
@@ -268,9 +268,9 @@ async fn go(
         },
     );
     let journal = match journal {
-        Ok(journal) => Arc::new(journal),
+        Ok(journal) => journal,
         Err(error) => {
-            return Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost);
+            return Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost);
         }
     };
     let lanes = match link.open_lanes(&way.pki, session, &mut agreed.keyed).await {

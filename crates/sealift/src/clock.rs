@@ -1,0 +1,56 @@
+//! This host's clocks, as sessions need them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sealift_session::handoff::Wait;
+use tokio::time::{Duration, Instant, sleep_until};
+
+/// Nanoseconds since 1970 on this host's wall clock.
+pub(crate) fn now_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A deadline that the hand-off's machine has armed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Armed {
+    wait: Wait,
+    at: Instant,
+}
+
+impl Armed {
+    /// From now on.
+    pub(crate) fn now(wait: Wait) -> Self {
+        Self {
+            wait,
+            at: Instant::now() + patience(wait),
+        }
+    }
+
+    /// Waits until it has passed; for ever when none is armed.
+    pub(crate) async fn passed(armed: Option<Self>) -> Wait {
+        match armed {
+            Some(Self { wait, at }) => {
+                sleep_until(at).await;
+                wait
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What hangs is ended after so long.
+const fn patience(wait: Wait) -> Duration {
+    Duration::from_secs(match wait {
+        // The receiver's QEMU loads device state, and both may read all of memory at 1 GB/s.
+        Wait::Prepared => 300,
+        // QEMU has everything that it waits for; or the source needs no more than to write its journal.
+        Wait::Completed | Wait::Done => 30,
+        // The receiver writes its journal and says `cont`; its disks may have to be opened.
+        Wait::Active => 60,
+        // A QEMU is ended.
+        Wait::Aborted | Wait::Killed => 15,
+    })
+}
