@@ -411,7 +411,7 @@ impl Pipeline {
             outbound.feed(0),
             Arc::clone(&pace),
             Arc::clone(&quiesce),
-            told,
+            told.clone(),
         );
         thread::Builder::new()
             .name("ingest-0".to_owned())
@@ -425,6 +425,7 @@ impl Pipeline {
             pace: Arc::clone(&pace),
             quiesce,
             closers: self.closers,
+            events: told,
         };
         tokio::spawn(further.serve(self.further));
         let sources = Sources {
@@ -444,7 +445,11 @@ struct Further {
     pace: Arc<Pace>,
     quiesce: Arc<Quiesce>,
     closers: Arc<Mutex<Vec<Closer>>>,
+    events: mpsc::UnboundedSender<ingest::Event>,
 }
+
+/// QEMU's channels, the main one among them: the window is shared by all, and each may have one batch beyond it (WIRE.md §1).
+const CHANNELS_MAX: u16 = 32;
 
 impl Further {
     async fn serve(self, mut channels: mpsc::Receiver<Channel>) {
@@ -453,6 +458,13 @@ impl Further {
         let mut ways_back = Vec::new();
         while let Some(channel) = channels.recv().await {
             number += 1;
+            if number >= CHANNELS_MAX {
+                let _ = self
+                    .events
+                    .send(ingest::Event::Unsupported(prologue::Unsupported::Channels));
+                return;
+            }
+            self.pace.one_more_channel();
             lock(&self.closers).push(channel.closer());
             let (read, write) = channel.split();
             ways_back.push(write);

@@ -25,6 +25,8 @@ const WINDOW: Duration = Duration::from_millis(40);
 const WINDOW_MIN: u64 = 4 << 20;
 /// Batches that fill the window: one or two each in encoding, on the wire, in decoding and in placement.
 const BATCHES: u64 = 8;
+/// Guest memory in a multifd packet: QEMU's `MULTIFD_PACKET_SIZE`.
+const PACKET: u64 = 512 << 10;
 /// The least batch.
 const BATCH_MIN: u64 = 256 << 10;
 /// The largest: what a batch may hold.
@@ -37,6 +39,10 @@ pub(crate) struct Pace {
     state: Mutex<State>,
     batch: AtomicUsize,
     window: AtomicU64,
+    /// QEMU's channels, which share what may be on its way.
+    channels: AtomicU64,
+    /// Pages of a multifd packet.
+    packet_pages: u64,
 }
 
 #[derive(Debug)]
@@ -76,6 +82,8 @@ impl Pace {
             }),
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
             window: AtomicU64::new(WINDOW_MIN),
+            channels: AtomicU64::new(1),
+            packet_pages: PACKET / page_size.bytes() as u64,
         }
     }
 
@@ -151,9 +159,17 @@ impl Pace {
         );
     }
 
-    /// Bytes of content that may be on their way.
+    /// QEMU has opened another channel: before it sends pages.
+    pub(crate) fn one_more_channel(&self) {
+        let parallel = self.channels.fetch_add(1, Ordering::Relaxed);
+        // Packets of several channels come in any order.
+        lock(&self.state).rounds = Rounds::new(self.packet_pages.saturating_mul(parallel));
+    }
+
+    /// Bytes of content that each channel may have on its way.
     pub(crate) fn window(&self) -> u64 {
-        self.window.load(Ordering::Relaxed)
+        let share = WINDOW_MAX / self.channels.load(Ordering::Relaxed).max(1);
+        self.window.load(Ordering::Relaxed).min(share)
     }
 
     /// Bytes of content that make a batch.

@@ -61,6 +61,8 @@ pub(crate) enum Unsupported {
     PostCopy,
     /// `x-colo`.
     Colo,
+    /// More channels than a receiver has memory for.
+    Channels,
 }
 
 impl Unsupported {
@@ -74,6 +76,9 @@ impl Unsupported {
             Self::Colo => {
                 "the guest is set to migrate with x-colo, which sealift does not carry: two hosts would run it at once; \
                  switch the capability off"
+            }
+            Self::Channels => {
+                "QEMU has opened more channels than sealift carries: set multifd-channels to 31 at most"
             }
         }
     }
