@@ -3,14 +3,14 @@
 //! ```text
 //!                       ┌──────────────── it does not fit any more ───────────────┐
 //!                       ▼                                                         │
-//!   QEMU asks · first pass complete ─▶ hold ── what remains fits the blackout ─▶ drain 200 ms ─▶ open, for good
+//!   QEMU asks · first pass complete ─▶ hold ── what remains fits the blackout ─▶ drain ─▶ open, for good
 //! ```
 //!
 //! QEMU 8.1 and later wait for the destination's `SWITCHOVER_ACK` before they stop a running guest. The session keeps that message until the gate opens. It
 //! is let through, never forged: until the destination has sent it the gate stays closed.
 //!
-//! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms. So the last 200 ms
-//! before the gate opens are a time in which the session takes all that QEMU gives, as fast as the link carries it.
+//! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms. A session that does not
+//! always take all that QEMU gives must do so for a while before the gate opens: the drain. One that does needs none.
 
 use core::fmt;
 use core::time::Duration;
@@ -18,8 +18,6 @@ use core::time::Duration;
 use crate::forecast::{DEVICE_STATE, Forecast};
 use crate::rounds::Round;
 
-/// How long what remains must have fitted: two of QEMU's windows, so that one of them lies within.
-const DRAIN: Duration = Duration::from_millis(200);
 /// Rounds that have not become smaller after which it is said that they will not.
 const STUCK_ROUNDS: u32 = 3;
 /// A round is smaller than the one before when a tenth of it is gone: less is chance.
@@ -29,6 +27,7 @@ const SMALLER: u64 = 10;
 #[derive(Clone, Debug)]
 pub struct Gate {
     max_downtime: Duration,
+    drain: Duration,
     forecast: Forecast,
     offered: bool,
     open: bool,
@@ -39,11 +38,13 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A closed gate that opens when the guest can be expected to stand still for no longer than `max_downtime`.
+    /// A closed gate that opens when the guest can be expected to stand still for no longer than `max_downtime`, and could have been for as long
+    /// as `drain`.
     #[must_use]
-    pub const fn new(max_downtime: Duration, forecast: Forecast) -> Self {
+    pub const fn new(max_downtime: Duration, drain: Duration, forecast: Forecast) -> Self {
         Self {
             max_downtime,
+            drain,
             forecast,
             offered: false,
             open: false,
@@ -100,8 +101,8 @@ impl Gate {
             None => {
                 let since = *self.fits_since.get_or_insert(now);
                 let drained = now.saturating_sub(since);
-                if drained < DRAIN {
-                    let left = DRAIN.saturating_sub(drained);
+                if drained < self.drain {
+                    let left = self.drain.saturating_sub(drained);
                     return Decision::Hold {
                         why: Why::Draining { left },
                     };

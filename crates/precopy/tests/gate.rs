@@ -20,6 +20,8 @@ const LINK: u64 = 25;
 /// What may be on its way: 20 ms of the link.
 const WINDOW: u64 = 20 * LINK;
 const DOWNTIME: Duration = Duration::from_millis(50);
+/// Two of QEMU's windows.
+const DRAIN: Duration = Duration::from_millis(200);
 
 /// A guest, its QEMU that walks over dirty pages, and a link; in steps of a millisecond.
 struct World<W> {
@@ -42,7 +44,7 @@ struct World<W> {
 impl<W: FnMut(u64) -> Vec<u64>> World<W> {
     fn new(writes: W) -> Self {
         let page_size = PageSize::new(4096).unwrap();
-        let mut gate = Gate::new(DOWNTIME, Forecast::new(PAGES * PAGE, page_size));
+        let mut gate = Gate::new(DOWNTIME, DRAIN, Forecast::new(PAGES * PAGE, page_size));
         gate.offered();
         Self {
             writes,
@@ -229,6 +231,7 @@ fn the_gate_waits_for_the_message_and_for_the_first_pass() {
     let mut world = World::new(|_| vec![]);
     world.gate = Gate::new(
         DOWNTIME,
+        DRAIN,
         Forecast::new(PAGES * PAGE, PageSize::new(4096).unwrap()),
     );
     let hold = |why| Decision::Hold { why };
@@ -263,7 +266,7 @@ fn an_open_gate_stays_open() {
 #[test]
 fn a_downtime_that_no_switch_can_keep_is_said_to_be_one() {
     let forecast = Forecast::new(1 << 20, PageSize::new(4096).unwrap());
-    let mut gate = Gate::new(Duration::from_millis(5), forecast);
+    let mut gate = Gate::new(Duration::from_millis(5), DRAIN, forecast);
     let Decision::Hold { why } = gate.decide(Duration::ZERO) else {
         panic!("opened");
     };

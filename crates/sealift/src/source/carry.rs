@@ -344,8 +344,10 @@ impl Carry {
     fn seen(&mut self, going: &mut Going, seen: Seen) -> Vec<Event> {
         use sealift_qemu::machine::MigrationStatus as Status;
         for event in &seen.events {
-            if event.name == "STOP" {
-                self.story.stopped(event.at_ns);
+            match event.name.as_str() {
+                "STOP" => self.story.stopped(event.at_ns),
+                "RESUME" => self.story.resumed(),
+                _ => {}
             }
         }
         if let "running" | "paused" | "suspended" = seen.status.state.as_str() {

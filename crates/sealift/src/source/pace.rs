@@ -76,7 +76,8 @@ impl Pace {
             start: Instant::now(),
             state: Mutex::new(State {
                 rounds: Rounds::new(0),
-                gate: Gate::new(max_downtime, forecast),
+                // QEMU is always read as fast as the link carries it: it has seen what that is.
+                gate: Gate::new(max_downtime, Duration::ZERO, forecast),
                 opened: false,
                 ended: Vec::new(),
             }),

@@ -118,9 +118,15 @@ impl Story {
         self.teller = Teller::Peer;
     }
 
-    /// The guest was stopped then; QEMU's own word, which comes later, counts more than the stream's.
-    pub(crate) const fn stopped(&mut self, at_ns: u64) {
-        self.stopped_ns = Some(at_ns);
+    /// The guest was stopped then. QMP and the stream both say so; the earlier one is nearer to it.
+    pub(crate) fn stopped(&mut self, at_ns: u64) {
+        let earliest = self.stopped_ns.map_or(at_ns, |known| known.min(at_ns));
+        self.stopped_ns = Some(earliest);
+    }
+
+    /// It goes on, whoever had stopped it.
+    pub(crate) const fn resumed(&mut self) {
+        self.stopped_ns = None;
     }
 
     pub(crate) fn qemu_says(&mut self, migration: &Migration) {
