@@ -45,13 +45,17 @@ pub(crate) fn directory(asked: Option<&Path>) -> Result<PathBuf, JournalError> {
 
 impl Journals {
     /// Makes it.
-    pub(crate) fn create(
+    pub(crate) async fn create(
         directory: &Path,
         session: [u8; 16],
         side: Side,
-        about: &About,
+        about: About,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let journal = Journal::create(directory, session, side, about, now_ns())?;
+        let directory = directory.to_path_buf();
+        let creating = tokio::task::spawn_blocking(move || {
+            Journal::create(&directory, session, side, &about, now_ns())
+        });
+        let journal = creating.await??;
         let (orders, ordered) = mpsc::channel();
         thread::Builder::new()
             .name("journal".to_owned())

@@ -272,11 +272,13 @@ impl Inbound {
         self.shared.announcement.notify_all();
     }
 
-    /// The digest over the version map as it is now.
-    #[must_use]
-    pub fn versions(&self) -> [u8; 32] {
-        let algorithm = self.shared.layout.agreed().digest;
-        lock(&self.shared.versions).digest(algorithm)
+    /// What makes the digest over the version map as it is then: work for a thread that may take its time.
+    pub fn versions(&self) -> impl FnOnce() -> [u8; 32] + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let algorithm = shared.layout.agreed().digest;
+            lock(&shared.versions).digest(algorithm)
+        }
     }
 
     /// Where it stands.

@@ -536,7 +536,7 @@ async fn start(
         &here.journals,
         agreed.session.0,
         Side::Receiver,
-        &About {
+        About {
             guest_name: admission.name.as_str().to_owned(),
             guest_uuid: admission.uuid,
             peer_name: peer.name.clone(),
@@ -546,6 +546,7 @@ async fn start(
                 .map(|monitor| monitor.address().to_string()),
         },
     )
+    .await
     .map_err(|error| resources(&*error))?;
     let main = taken
         .connect()

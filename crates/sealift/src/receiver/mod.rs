@@ -40,6 +40,8 @@ use target::{Endpoint, Target};
 
 /// Callers that may wait to be looked at; more wait outside.
 const CALLERS: usize = 64;
+/// Sessions that may be agreeing at once, for one target of which only one can have it.
+const SESSIONS_MAX: usize = 64;
 /// Lanes that may wait for their session to look at them: more than a source opens at once.
 const LANES: usize = 32;
 
@@ -185,6 +187,8 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
     loop {
         tokio::select! {
             Some(caller) = calling.recv(), if !leaving => match caller {
+                // It tries again, or its operator does.
+                Caller::Control { .. } if sessions.len() >= SESSIONS_MAX => {}
                 Caller::Control { connection, from } => {
                     let (cancel, cancelled) = mpsc::channel(1);
                     cancels.retain(|cancel| !cancel.is_closed());

@@ -173,7 +173,7 @@ impl Session {
             }
             Happened::Message(Err(error)) => Some(Event::Lost(lost(&error))),
             Happened::Inbound(event) => self.inbound(event),
-            Happened::Relay(event) => self.relay(event),
+            Happened::Relay(event) => self.relay(going, event),
             Happened::Qemu(says) => self.qemu(going, says),
             Happened::Seen(look) => self.seen(going, look),
             Happened::Done(done) => self.done(going, done),
@@ -252,14 +252,19 @@ impl Session {
         }
     }
 
-    fn relay(&mut self, event: relay::Event) -> Option<Event> {
+    fn relay(&mut self, going: &Going, event: relay::Event) -> Option<Event> {
         match event {
             relay::Event::AtBarrier { batches } => {
-                let version_map = self.inbound.versions();
-                Some(Event::RamPlaced(Drain {
-                    batches,
-                    version_map,
-                }))
+                let (versions, done) = (self.inbound.versions(), going.done.clone());
+                // Of a large guest it takes a while.
+                tokio::task::spawn_blocking(move || {
+                    let drain = Drain {
+                        batches,
+                        version_map: versions(),
+                    };
+                    let _ = done.send(Done::Event(Event::RamPlaced(drain)));
+                });
+                None
             }
             relay::Event::HoldsLastByte => Some(Event::HeldLastByte),
             relay::Event::Broken { channel, error } => Some(Event::QemuFailed(failure(

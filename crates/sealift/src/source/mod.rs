@@ -258,7 +258,7 @@ async fn go(
         &way.journals,
         session.0,
         Side::Source,
-        &About {
+        About {
             guest_name: agreed.admission.name.as_str().to_owned(),
             guest_uuid: agreed.admission.uuid,
             peer_name: way.order.peer_name.clone(),
@@ -267,7 +267,7 @@ async fn go(
                 .map(|monitor| monitor.address().to_string()),
         },
     );
-    let journal = match journal {
+    let journal = match journal.await {
         Ok(journal) => journal,
         Err(error) => {
             return Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost);
