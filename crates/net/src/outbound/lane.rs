@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel as queue;
 use sealift_seal::Sealer;
 
-use super::limit::Limit;
 use super::{Body, Broken, Event, Shared};
 use crate::lock::lock;
 
@@ -18,7 +17,6 @@ pub(super) struct Thread {
     pub(super) sealer: Sealer,
     pub(super) bodies: queue::Receiver<Body>,
     pub(super) empties: queue::Sender<Vec<u8>>,
-    pub(super) limit: Option<Arc<Limit>>,
 }
 
 /// Why a lane ends before its bodies do.
@@ -47,7 +45,6 @@ impl Thread {
             mut sealer,
             bodies,
             empties,
-            limit,
         } = self;
         while let Ok(Body { number, mut buffer }) = bodies.recv() {
             if shared.is_closed() {
@@ -60,7 +57,7 @@ impl Thread {
             }
             sealer.seal(number, &mut buffer).map_err(End::Seal)?;
             let wire = buffer.len() as u64;
-            if let Some(limit) = &limit {
+            if let Some(limit) = &shared.limit {
                 limit.wait_for(wire);
             }
             // Before it goes out, or its acknowledgement might be the earlier of the two.
