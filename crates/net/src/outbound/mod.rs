@@ -422,7 +422,7 @@ impl Feed {
     /// [`Closed`].
     pub fn submit(&self, draft: &mut Draft) -> Result<u64, Closed> {
         let cost = Cost {
-            content: (draft.content_len() + draft.opaque_len()) as u64,
+            content: draft.memory() as u64,
         };
         let fresh = Draft::new(self.shared.layout.page_size());
         let (number, draft) = {
