@@ -16,7 +16,7 @@ use sealift_session::control::{Decoder, Frame, Received};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -25,6 +25,10 @@ use crate::Error;
 
 /// How long a TLS handshake may take: two round trips and a signature at each end; this leaves room for losses on a slow link.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the peer may take to close its end once this one is closed. It reads that at once, a round trip later; this leaves room for a
+/// lost packet.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Frames that may wait to be written. A receiver acknowledges a few times in each round trip and forwards a return path of some ten
 /// messages: with more than this waiting the peer has stopped reading.
@@ -112,10 +116,15 @@ impl Secured {
     #[must_use]
     pub fn split(self) -> (Sender, Receiver) {
         let (reader, writer) = split(self.stream);
+        let reader = Arc::new(Mutex::new(reader));
         let (frames, waiting) = mpsc::channel(WAITING_MAX);
         let task = tokio::spawn(write(writer, waiting));
         (
-            Sender { frames, task },
+            Sender {
+                frames,
+                task,
+                reader: Arc::clone(&reader),
+            },
             Receiver {
                 reader,
                 decoder: Decoder::new(),
@@ -148,7 +157,12 @@ async fn within_handshake<T>(
 pub struct Sender {
     frames: mpsc::Sender<Frame>,
     task: JoinHandle<Result<(), Error>>,
+    /// The other direction, which [`Self::close`] reads to its end.
+    reader: Reader,
 }
+
+/// The way in, as TLS gives it.
+type Reader = Arc<Mutex<ReadHalf<TlsStream<TcpStream>>>>;
 
 impl Sender {
     /// Queues a frame.
@@ -164,13 +178,27 @@ impl Sender {
     }
 
     /// Writes what is queued, then ends this direction. Gives up after `within`.
+    ///
+    /// What the peer still sends is read and forgotten, until it closes its end as well: a connection that is closed with something unread
+    /// is reset, and what was said last would be lost on its way.
     pub async fn close(self, within: Duration) {
-        let Self { frames, task } = self;
+        let Self {
+            frames,
+            task,
+            reader,
+        } = self;
         drop(frames);
         let abort = task.abort_handle();
         if timeout(within, task).await.is_err() {
-            abort.abort();
+            return abort.abort();
         }
+        let to_the_end = async {
+            let mut forgotten = vec![0; READ];
+            let mut reader = reader.lock().await;
+            while let Ok(1..) = reader.read(&mut forgotten).await {}
+        };
+        // A peer that does not close loses what it has not read by then.
+        let _ = timeout(LINGER, to_the_end).await;
     }
 }
 
@@ -192,7 +220,7 @@ async fn write(
 
 /// The way in.
 pub struct Receiver {
-    reader: ReadHalf<TlsStream<TcpStream>>,
+    reader: Reader,
     decoder: Decoder,
     buffer: Box<[u8]>,
     /// What of the buffer has arrived and is not decoded.
@@ -219,7 +247,7 @@ impl Receiver {
             if let Some(received) = received {
                 return Ok(received);
             }
-            let read = self.reader.read(&mut self.buffer).await;
+            let read = self.reader.lock().await.read(&mut self.buffer).await;
             self.filled = match read {
                 Ok(0) => return Err(Error::Closed),
                 Ok(read) => 0..read,

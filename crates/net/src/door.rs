@@ -5,10 +5,11 @@
 //!              64 in all, 16 per address         └─ other ▶ 92 bytes ──────▶ Caller::Lane
 //! ```
 //!
-//! Until a caller has proven itself it costs a task, its socket, and what TLS needs for one handshake, for ten seconds at most.
+//! Until a caller has proven itself, or was handed over, it costs a task, its socket, and what TLS needs for one handshake. It has ten
+//! seconds for all that it has to say.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
@@ -16,7 +17,7 @@ use sealift_session::lane::LaneHello;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
 use crate::control::{HANDSHAKE_WITHIN, Secured};
@@ -25,8 +26,8 @@ use crate::lock::lock;
 /// Callers that may be unproven at once. A handshake takes about a millisecond of a core: as many as this keep a host busy for less
 /// than a tenth of a second.
 const STRANGERS_MAX: usize = 64;
-/// Those of them that may come from one address, so that one host cannot keep all others out. A session with many lanes opens a
-/// few at a time.
+/// Those of them that may come from one address, so that one host cannot keep all others out. A session opens its lanes one after the
+/// other.
 const STRANGERS_PER_ADDRESS: usize = 16;
 
 /// The content type of a TLS handshake record: what a TLS client's first byte is.
@@ -109,11 +110,11 @@ impl Door {
             };
             let (config, callers) = (Arc::clone(&config), callers.clone());
             tokio::spawn(async move {
-                let caller = greet(stream, from, config).await;
-                drop(stranger);
-                if let Some(caller) = caller {
+                if let Some(caller) = greet(stream, from, config).await {
                     let _ = callers.send(caller).await;
                 }
+                // Not before: where callers are taken slowly, those who wait are still strangers.
+                drop(stranger);
             });
         }
     }
@@ -124,21 +125,27 @@ async fn greet(
     from: SocketAddr,
     config: Arc<ServerConfig>,
 ) -> Option<Caller> {
+    let deadline = Instant::now() + HANDSHAKE_WITHIN;
     let mut first = [0];
-    let peeked = timeout(HANDSHAKE_WITHIN, stream.peek(&mut first)).await;
+    let peeked = timeout_at(deadline, stream.peek(&mut first)).await;
     // Silence, and a connection that ends before its first byte: a port scan, a health check.
     let Ok(Ok(1)) = peeked else { return None };
     if first[0] == TLS_HANDSHAKE {
-        return Some(match Secured::accept(stream, config).await {
-            Ok(connection) => Caller::Control {
+        let accepted = timeout_at(deadline, Secured::accept(stream, config)).await;
+        return Some(match accepted {
+            Ok(Ok(connection)) => Caller::Control {
                 connection: Box::new(connection),
                 from,
             },
-            Err(error) => Caller::Refused { from, error },
+            Ok(Err(error)) => Caller::Refused { from, error },
+            Err(_) => Caller::Refused {
+                from,
+                error: Error::Silent(HANDSHAKE_WITHIN),
+            },
         });
     }
     let mut hello = [0; LaneHello::LENGTH];
-    match timeout(HANDSHAKE_WITHIN, stream.read_exact(&mut hello)).await {
+    match timeout_at(deadline, stream.read_exact(&mut hello)).await {
         Ok(Ok(_)) => Some(Caller::Lane { stream, hello }),
         _ => None,
     }
@@ -152,6 +159,7 @@ struct Strangers {
 
 impl Strangers {
     fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Stranger> {
+        let address = network(address);
         let mut from = lock(&self.from);
         let all: usize = from.values().sum();
         let here = from.get(&address).copied().unwrap_or(0);
@@ -163,6 +171,14 @@ impl Strangers {
             strangers: Arc::clone(self),
             address,
         })
+    }
+}
+
+/// What one host has to itself: its address, and of IPv6 addresses the 2^64 of its network.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
     }
 }
 
@@ -200,6 +216,20 @@ mod tests {
         drop(held);
         assert!(strangers.admit(a).is_some());
         assert!(lock(&strangers.from).is_empty());
+    }
+
+    #[test]
+    fn the_addresses_that_one_host_may_choose_from_count_as_one() {
+        let strangers = Arc::new(Strangers::default());
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let held: Vec<_> = (0..STRANGERS_PER_ADDRESS)
+            .map(|n| strangers.admit(address(&format!("2001:db8::{n}"))).unwrap())
+            .collect();
+        assert!(strangers.admit(address("2001:db8::ffff")).is_none());
+        assert!(strangers.admit(address("2001:db8:0:1::1")).is_some());
+        drop(held);
+        // IPv4 that came to a socket of IPv6's is not all one network.
+        assert_eq!(network(address("::ffff:10.0.0.1")), address("10.0.0.1"));
     }
 
     #[test]

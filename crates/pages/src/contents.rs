@@ -87,6 +87,12 @@ impl Contents {
         slot * page_size..(slot + 1) * page_size
     }
 
+    /// Gives back the memory for pages that did not come: what waits for other batches takes no more than it says.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.places.shrink_to_fit();
+    }
+
     /// Makes [`Contents::last_before`] know the pages that are there.
     pub(crate) fn sort(&mut self) {
         self.index.clear();

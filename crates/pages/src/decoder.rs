@@ -76,6 +76,8 @@ impl Decoder {
             }
         }
         decoded.contents.sort();
+        decoded.contents.shrink();
+        decoded.listing.shrink();
         if !decoded.needs_others() {
             decoded.settle(|_| None)?;
             decoded.verify()?;
@@ -142,7 +144,7 @@ impl Decoded {
     /// Bytes of memory that it takes, and will take when it is resolved.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.contents.bytes().len() + self.listing.opaque_len()
+        self.contents.bytes().len() + self.listing.memory()
     }
 
     /// It names contents of other batches: until [`Mirror::resolve`](crate::Mirror::resolve) it cannot be verified.

@@ -186,6 +186,12 @@ impl Draft {
         self.listing.opaque_len()
     }
 
+    /// Bytes of memory that it takes, and will take at the receiver.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.content_len() + self.listing.memory()
+    }
+
     /// Pages of zeros.
     #[must_use]
     pub const fn zero_pages(&self) -> u64 {

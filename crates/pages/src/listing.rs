@@ -98,6 +98,17 @@ impl Listing {
         self.opaque.len()
     }
 
+    /// Bytes that it takes: many runs of zeros are many items, in a few bytes of a body.
+    pub(crate) fn memory(&self) -> usize {
+        self.items.len() * size_of::<Item>() + self.opaque.len()
+    }
+
+    /// Gives back what was taken for more.
+    pub(crate) fn shrink(&mut self) {
+        self.items.shrink_to_fit();
+        self.opaque.shrink_to_fit();
+    }
+
     /// Forgets all, and gives back what opaque bytes took beyond `keep`.
     pub(crate) fn clear(&mut self, keep: usize) {
         self.items.clear();

@@ -147,7 +147,7 @@ impl Resolved {
     /// Bytes of memory that it takes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.content_len() + self.opaque_len()
+        self.content_len() + self.listing.memory()
     }
 
     /// Bytes of its pages that are not zero.

@@ -204,9 +204,6 @@ impl Inbound {
             versions,
             keys,
         } = plan;
-        let (jobs, waiting) = queue::unbounded();
-        let (decoded, arriving) = queue::unbounded();
-        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
         let oldest = layout.agreed().oldest;
         let shared = Arc::new(Shared {
             layout,
@@ -227,6 +224,11 @@ impl Inbound {
             threads: Vec::new(),
             sockets: Vec::new(),
         };
+        // Made after `inbound`, and so dropped before it: where a thread cannot be started, those that were end only once nobody
+        // can give them more.
+        let (jobs, waiting) = queue::unbounded();
+        let (decoded, arriving) = queue::unbounded();
+        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
@@ -332,8 +334,9 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
+    /// Whoever finds the first thing wrong says so; what others find is what came of it.
     fn broken(&self, why: Broken) {
-        if !self.is_closed() {
+        if !self.closed.swap(true, Ordering::SeqCst) {
             self.tell(Event::Broken(why));
         }
         self.close();

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel as queue;
 use sealift_seal::Sealer;
 
-use super::limit::Limit;
 use super::{Body, Broken, Event, Shared};
 use crate::lock::lock;
 
@@ -18,7 +17,6 @@ pub(super) struct Thread {
     pub(super) sealer: Sealer,
     pub(super) bodies: queue::Receiver<Body>,
     pub(super) empties: queue::Sender<Vec<u8>>,
-    pub(super) limit: Option<Arc<Limit>>,
 }
 
 /// Why a lane ends before its bodies do.
@@ -47,7 +45,6 @@ impl Thread {
             mut sealer,
             bodies,
             empties,
-            limit,
         } = self;
         while let Ok(Body { number, mut buffer }) = bodies.recv() {
             if shared.is_closed() {
@@ -60,7 +57,7 @@ impl Thread {
             }
             sealer.seal(number, &mut buffer).map_err(End::Seal)?;
             let wire = buffer.len() as u64;
-            if let Some(limit) = &limit {
+            if let Some(limit) = &shared.limit {
                 limit.wait_for(wire);
             }
             // Before it goes out, or its acknowledgement might be the earlier of the two.
@@ -90,4 +87,63 @@ fn next_epoch(shared: &Shared, spent: Sealer) -> Result<Sealer, sealift_seal::Er
         sealed_before,
     });
     Ok(sealer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU8;
+
+    use sealift_lab::both_ends::BothEnds;
+    use sealift_pages::{Layout, PAGE_SIZE_MIN, PageSize};
+    use sealift_precopy::VersionMap;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::outbound::{Outbound, Plan};
+
+    #[test]
+    fn a_lane_whose_keys_are_spent_goes_over_to_new_ones_and_says_so() {
+        let byte = AtomicU8::new(0);
+        let mut keys = BothEnds::agree(1, &[], |bytes| {
+            bytes.fill(byte.fetch_add(1, Ordering::Relaxed));
+            Ok(())
+        })
+        .unwrap()
+        .source;
+        let mut sealers = [0, 1].map(|lane| Some(keys.sealer(lane).unwrap()));
+        let (events, mut told) = unbounded_channel();
+        let page_size = PageSize::new(PAGE_SIZE_MIN).unwrap();
+        let plan = Plan {
+            layout: Arc::new(Layout::new(page_size, vec![1]).unwrap()),
+            workers: 1,
+            level: 1,
+            duplicates_key: 0,
+            bandwidth: None,
+            window: 0,
+            versions: VersionMap::new(&[1]),
+            keys,
+        };
+        let outbound = Outbound::start(plan, Vec::new(), events).unwrap();
+        // The numbers are the session's: no two lanes ever have the same.
+        for expected in [(0, 2, 1), (1, 3, 0), (1, 4, 2), (0, 5, 0)] {
+            let (lane, _, sealed) = expected;
+            let mut spent = sealers[usize::from(lane)].take().unwrap();
+            for batch in 0..sealed {
+                spent.seal(batch, &mut [0; Sealer::OVERHEAD + 100]).unwrap();
+            }
+            let renewed = next_epoch(&outbound.shared, spent).unwrap();
+            match told.try_recv() {
+                Ok(Event::Epoch {
+                    lane,
+                    epoch,
+                    sealed_before,
+                }) => {
+                    assert_eq!((lane, epoch, sealed_before), expected);
+                    assert_eq!((renewed.lane(), renewed.epoch()), (lane, epoch));
+                }
+                other => panic!("{other:?}"),
+            }
+            sealers[usize::from(lane)] = Some(renewed);
+        }
+    }
 }

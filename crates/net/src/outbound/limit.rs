@@ -1,7 +1,6 @@
 //! A bound on what all lanes send together.
 
-use std::sync::Mutex;
-use std::thread;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
@@ -10,28 +9,53 @@ use crate::lock::lock;
 #[derive(Debug)]
 pub(super) struct Limit {
     bytes_per_s: u64,
+    free: Mutex<Free>,
+    /// Signalled when nobody needs to wait any more.
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct Free {
     /// When the link is free again.
-    free: Mutex<Instant>,
+    at: Instant,
+    ended: bool,
 }
 
 impl Limit {
     pub(super) fn new(bytes_per_s: u64) -> Self {
         Self {
             bytes_per_s: bytes_per_s.max(1),
-            free: Mutex::new(Instant::now()),
+            free: Mutex::new(Free {
+                at: Instant::now(),
+                ended: false,
+            }),
+            ended: Condvar::new(),
         }
     }
 
-    /// Waits until so many bytes may go out.
+    /// Waits until so many bytes may go out, or until the end.
     pub(super) fn wait_for(&self, bytes: u64) {
-        let begins = {
-            let mut free = lock(&self.free);
-            // Time that nobody used is gone: no burst follows a pause.
-            let begins = (*free).max(Instant::now());
-            *free = begins + self.stretch(bytes);
-            begins
-        };
-        thread::sleep(begins.saturating_duration_since(Instant::now()));
+        let mut free = lock(&self.free);
+        // Time that nobody used is gone: no burst follows a pause.
+        let begins = free.at.max(Instant::now());
+        free.at = begins + self.stretch(bytes);
+        loop {
+            let left = begins.saturating_duration_since(Instant::now());
+            if free.ended || left.is_zero() {
+                return;
+            }
+            free = self
+                .ended
+                .wait_timeout(free, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Nobody waits any more: at a low rate a batch has a wait of many seconds before it.
+    pub(super) fn end(&self) {
+        lock(&self.free).ended = true;
+        self.ended.notify_all();
     }
 
     fn stretch(&self, bytes: u64) -> Duration {
@@ -56,10 +80,23 @@ mod tests {
     #[test]
     fn what_is_promised_adds_up() {
         let limit = Limit::new(1_000_000_000);
-        let before = *lock(&limit.free);
+        let before = lock(&limit.free).at;
         for _ in 0..10 {
             limit.wait_for(100_000);
         }
-        assert!(*lock(&limit.free) >= before + Duration::from_millis(1));
+        assert!(lock(&limit.free).at >= before + Duration::from_millis(1));
+    }
+
+    #[test]
+    fn the_end_is_the_end_of_every_wait() {
+        // A byte in a second: a batch has twelve days before it.
+        let limit = Limit::new(1);
+        limit.wait_for(1 << 20);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| limit.wait_for(1 << 20));
+            limit.end();
+            waits.join().unwrap();
+        });
+        limit.wait_for(1 << 20);
     }
 }

@@ -155,6 +155,7 @@ struct Shared {
     keys: Mutex<Keyed<Source>>,
     tally: Mutex<Tally>,
     wire: AtomicU64,
+    limit: Option<limit::Limit>,
     /// Feeds that wait for the window.
     waiting: AtomicUsize,
     closed: AtomicBool,
@@ -210,10 +211,7 @@ impl Outbound {
             keys,
         } = plan;
         let (jobs, waiting) = queue::unbounded();
-        let (bodies, ready) = queue::unbounded();
-        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
         let oldest = layout.agreed().oldest;
-        let limit = bandwidth.map(|rate| Arc::new(limit::Limit::new(rate)));
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
                 flight: Flight::new(window),
@@ -227,6 +225,7 @@ impl Outbound {
             keys: Mutex::new(keys),
             tally: Mutex::new(Tally::default()),
             wire: AtomicU64::new(0),
+            limit: bandwidth.map(limit::Limit::new),
             waiting: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             start: Instant::now(),
@@ -237,6 +236,10 @@ impl Outbound {
             threads: Vec::new(),
             sockets: Vec::new(),
         };
+        // Made after `outbound`, and so dropped before it: where a thread cannot be started, those that were end only once nobody
+        // can give them more.
+        let (bodies, ready) = queue::unbounded();
+        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
@@ -257,7 +260,6 @@ impl Outbound {
                 sealer,
                 bodies: ready.clone(),
                 empties: empties.clone(),
-                limit: limit.clone(),
             };
             outbound.spawn(name, move || lane.run())?;
         }
@@ -365,6 +367,9 @@ impl Shared {
     fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         drop(lock(&self.jobs).take());
+        if let Some(limit) = &self.limit {
+            limit.end();
+        }
         // Behind the lock, so that nobody is between looking and waiting.
         drop(lock(&self.book));
         self.room.notify_all();
@@ -385,8 +390,11 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
+    /// Whoever finds the first thing wrong says so; what others find is what came of it.
     fn broken(&self, why: Broken) {
-        self.tell(Event::Broken(why));
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            self.tell(Event::Broken(why));
+        }
         self.close();
     }
 }
@@ -414,7 +422,7 @@ impl Feed {
     /// [`Closed`].
     pub fn submit(&self, draft: &mut Draft) -> Result<u64, Closed> {
         let cost = Cost {
-            content: (draft.content_len() + draft.opaque_len()) as u64,
+            content: draft.memory() as u64,
         };
         let fresh = Draft::new(self.shared.layout.page_size());
         let (number, draft) = {

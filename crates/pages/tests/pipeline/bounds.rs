@@ -170,3 +170,33 @@ fn decoding_takes_no_more_than_a_batch_whatever_the_body_asks_for() {
     });
     assert!(taken.bytes_max < most, "{}", taken.bytes_max);
 }
+
+#[test]
+fn a_batch_that_waits_takes_the_memory_that_it_says() {
+    let mut one_page = Draft::new(size());
+    one_page.page(at(0), &noise(1)).unwrap();
+    let mut many_runs = Draft::new(size());
+    let mut page = 0;
+    while many_runs.zero(at(page)).is_ok() {
+        page += 2;
+    }
+    for draft in [one_page, many_runs] {
+        let mut receiver = Receiver::new(layout());
+        let at_source = draft.memory() as u64;
+        let (_, body, _) = Source::new(layout()).send(0, draft);
+        let mut decoded = None;
+        let taken = allocation_counter::measure(|| {
+            decoded = Some(receiver.decoder.decode(&body, 0, &receiver.layout).unwrap());
+        });
+        let memory = decoded.unwrap().memory() as u64;
+        assert_eq!(
+            memory, at_source,
+            "the source counts what the receiver will"
+        );
+        // Beside it the places of pages, twice, and what the allocator rounds up to.
+        assert!(
+            taken.bytes_current.unsigned_abs() < memory + (4 << 10),
+            "{taken:?} for {memory}"
+        );
+    }
+}

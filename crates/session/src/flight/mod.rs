@@ -36,7 +36,8 @@ use pace::Pace;
 /// What a batch takes of the window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cost {
-    /// Bytes of guest memory and of the stream that it carries, before they are made small.
+    /// Bytes of guest memory and of the stream that it carries, before they are made small, and of what says where they belong: the
+    /// memory that it takes until it is placed.
     pub content: u64,
 }
 
