@@ -300,18 +300,22 @@ impl Carry {
                 going.streamed = Some(super::guest::run_state(&state));
                 vec![]
             }
-            ingest::Event::Ended => {
-                vec![Event::QemuClosed]
-            }
+            ingest::Event::Ended => vec![self.closed(going)],
             ingest::Event::Broken(error) => {
                 self.story.channel_broke(&error);
-                vec![Event::QemuClosed]
+                vec![self.closed(going)]
             }
             ingest::Event::Unsupported(what) => vec![Event::Failed(failure(
                 ErrorKind::Qemu,
                 Fault::User,
                 what.explanation(),
             ))],
+        }
+    }
+
+    fn closed(&self, going: &Going) -> Event {
+        Event::QemuClosed {
+            run_state: going.streamed.unwrap_or(self.run_state),
         }
     }
 
