@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod ending;
+mod fault;
 mod inspect;
 mod journals;
 mod locked;

@@ -34,6 +34,7 @@ use super::qemu_says::Says;
 use super::relay::{self, Clearance};
 use super::story::Story;
 use crate::ending::{failure, failure_of};
+use crate::fault;
 use crate::journals::Shared as Journals;
 use crate::memory;
 use crate::monitor::Monitor;
@@ -387,9 +388,12 @@ impl Session {
                     if let Message::StageChange(change) = &message {
                         self.story.step(change);
                     }
+                    let (before, after) = fault::say(&message);
+                    fault::at(before);
                     if let Some(lost) = self.send(message) {
                         actions.extend(self.handoff.handle(lost));
                     }
+                    fault::at(after);
                 }
                 Action::Journal(step) => self.journal(going, step),
                 // The relay places everything as it comes, and says when it has come to the barrier.
@@ -398,11 +402,21 @@ impl Session {
                     if let Some(watch) = &going.watch {
                         watch.hurry();
                     }
+                    fault::at("before-load");
                     self.clearance.give();
+                    fault::at("after-load");
                 }
                 Action::ReadMemory => self.read_memory(going),
-                Action::Continue => self.continue_guest(going),
-                Action::ReleaseLastByte => self.clearance.release_last_byte(),
+                Action::Continue => {
+                    fault::at("before-continue");
+                    self.continue_guest(going);
+                    fault::at("after-continue");
+                }
+                Action::ReleaseLastByte => {
+                    fault::at("before-release");
+                    self.clearance.release_last_byte();
+                    fault::at("after-release");
+                }
                 Action::KillQemu => self.kill_qemu(going),
                 Action::Arm(wait) => going.deadline = Some((wait, Time::now() + patience(wait))),
                 Action::RefuseCancel => self.story.tell(What::Warning {
@@ -425,6 +439,8 @@ impl Session {
     fn journal(&self, going: &Going, step: Step) {
         let (journal, done) = (Arc::clone(&self.journal), going.done.clone());
         tokio::task::spawn_blocking(move || {
+            let (before, after) = fault::journal(step);
+            fault::at(before);
             let event = match journal.append(step) {
                 Ok(()) => Event::Journaled(step),
                 Err(error) => Event::JournalFailed(
@@ -432,6 +448,7 @@ impl Session {
                     failure_of(ErrorKind::Resources, Fault::Receiver, &error),
                 ),
             };
+            fault::at(after);
             // The session has ended when nobody listens.
             let _ = done.send(event);
         });

@@ -35,6 +35,7 @@ use super::pace::Pace;
 use super::return_path::{ReturnPath, Said};
 use super::story::Story;
 use crate::ending::failure;
+use crate::fault;
 use crate::journals::Shared as Journals;
 use crate::memory;
 use crate::monitor::Monitor;
@@ -406,9 +407,12 @@ impl Carry {
                     if let Message::StageChange(change) = &message {
                         self.story.step(change);
                     }
+                    let (before, after) = fault::say(&message);
+                    fault::at(before);
                     if let Some(lost) = self.send(message) {
                         actions.extend(self.handoff.handle(lost));
                     }
+                    fault::at(after);
                 }
                 Action::Journal(step) => self.journal(going, step),
                 Action::PassShut => {
@@ -416,7 +420,9 @@ impl Carry {
                         watch.hurry();
                     }
                     // If QEMU has closed its channel already, it will say so itself.
+                    fault::at("before-shut");
                     let _ = self.return_path.shut();
+                    fault::at("after-shut");
                 }
                 Action::ReadMemory => self.read_memory(going),
                 Action::CancelQemu => self.cancel_qemu(),
@@ -444,6 +450,8 @@ impl Carry {
     fn journal(&self, going: &Going, step: Step) {
         let (journal, done) = (Arc::clone(&self.journal), going.done.clone());
         tokio::task::spawn_blocking(move || {
+            let (before, after) = fault::journal(step);
+            fault::at(before);
             let event = match journal.append(step) {
                 Ok(()) => Event::Journaled(step),
                 Err(error) => Event::JournalFailed(
@@ -451,6 +459,7 @@ impl Carry {
                     crate::ending::failure_of(ErrorKind::Resources, Fault::Source, &error),
                 ),
             };
+            fault::at(after);
             // The session has ended when nobody listens.
             let _ = done.send(event);
         });
