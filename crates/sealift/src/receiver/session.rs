@@ -51,6 +51,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Session {
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
+    /// What the source said before the session had begun.
+    pub(crate) early: Option<Received>,
     pub(crate) inbound: Inbound,
     pub(crate) placed: Placed,
     pub(crate) clearance: Clearance,
@@ -97,6 +99,8 @@ struct Going {
     heard: Instant,
     told: Instant,
     deadline: Option<(Wait, Time)>,
+    /// All that came before the barrier, once it is placed: this may be before the source has counted it.
+    at_barrier: Option<Drain>,
     /// QEMU has ended its return path without an error.
     shut: bool,
     /// QMP says that the guest is loaded and stands still.
@@ -124,6 +128,7 @@ impl Session {
             heard: now,
             told: now - TELL,
             deadline: None,
+            at_barrier: None,
             shut: false,
             loaded: false,
             told_loaded: false,
@@ -131,6 +136,12 @@ impl Session {
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let early = self.early.take();
+        if let Some(early) = early
+            && let Some(outcome) = self.happened(&mut going, Happened::Message(Ok(early)))
+        {
+            return self.finish(outcome).await;
+        }
         loop {
             let deadline = going.deadline;
             let happened = tokio::select! {
@@ -159,7 +170,7 @@ impl Session {
             }
             Happened::Message(Err(error)) => Some(Event::Lost(lost(&error))),
             Happened::Inbound(event) => self.inbound(event),
-            Happened::Relay(event) => self.relay(event),
+            Happened::Relay(event) => self.relay(going, event),
             Happened::Qemu(says) => self.qemu(going, says),
             Happened::Seen(look) => self.seen(going, look),
             Happened::Done(event) => Some(event),
@@ -238,14 +249,16 @@ impl Session {
         }
     }
 
-    fn relay(&mut self, event: relay::Event) -> Option<Event> {
+    fn relay(&mut self, going: &mut Going, event: relay::Event) -> Option<Event> {
         match event {
             relay::Event::AtBarrier { batches } => {
                 let version_map = self.inbound.versions();
-                Some(Event::RamPlaced(Drain {
+                let drain = Drain {
                     batches,
                     version_map,
-                }))
+                };
+                going.at_barrier = Some(drain);
+                Some(Event::RamPlaced(drain))
             }
             relay::Event::HoldsLastByte => Some(Event::HeldLastByte),
             relay::Event::Broken { channel, error } => Some(Event::QemuFailed(failure(
@@ -396,8 +409,13 @@ impl Session {
                     fault::at(after);
                 }
                 Action::Journal(step) => self.journal(going, step),
-                // The relay places everything as it comes, and says when it has come to the barrier.
-                Action::Place { .. } => {}
+                // The relay places everything as it comes, and says when it has come to the barrier. The lanes may have been quicker than
+                // the word that asks for it.
+                Action::Place { .. } => {
+                    if let Some(drain) = going.at_barrier {
+                        actions.extend(self.handoff.handle(Event::RamPlaced(drain)));
+                    }
+                }
                 Action::Load => {
                     if let Some(watch) = &going.watch {
                         watch.hurry();
