@@ -264,6 +264,13 @@ impl Guest {
         serial.wait_tick(tick, PATIENCE, || process.alive())
     }
 
+    /// Ends QEMU at once, as a host that dies does.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        self.process.child.kill().context("cannot kill QEMU")?;
+        self.process.child.wait().context("cannot wait for QEMU")?;
+        Ok(())
+    }
+
     /// Fails with QEMU's own words if the process has ended.
     pub fn alive(&mut self) -> Result<(), Error> {
         self.process.alive()

@@ -14,12 +14,14 @@
 //! - [`joined`] carries a migration between two QEMUs' channels as it is;
 //! - [`reload`] takes a stream from one QEMU and gives one to another;
 //! - [`both_ends`] agrees on keys; [`sealed`] takes a captured stream through the inner crates: apart, sealed, opened, together;
+//! - [`program`] builds sealift, [`session`] runs it; [`certificates`] are for two hosts, [`trial`] has all of that ready to move a guest;
 //! - [`cases`] lists the ways of migrating that are kept as fixtures, [`capture`] makes them, [`fixtures`] loads them.
 
 pub mod backport;
 pub mod both_ends;
 pub mod capture;
 pub mod cases;
+pub mod certificates;
 mod error;
 pub mod fixtures;
 pub mod guest;
@@ -29,13 +31,16 @@ pub mod joined;
 pub mod linux;
 pub mod migration;
 pub mod mix;
+pub mod program;
 pub mod qemu;
 pub mod rate;
 pub mod reload;
 pub mod sealed;
 pub mod serial;
+pub mod session;
 pub mod tap;
 pub mod tools;
+pub mod trial;
 
 pub use error::{Context, Error};
 

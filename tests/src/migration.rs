@@ -84,7 +84,7 @@ pub fn migrate(
     wait_completed(destination).context("the destination")?;
 
     let recordings = tap.finish(PATIENCE)?;
-    goes_on(source, destination)?;
+    goes_on(&*source, destination)?;
     Ok(recordings)
 }
 
@@ -162,7 +162,7 @@ fn is_completed(status: &Value) -> bool {
 }
 
 /// The guest must check every page at least once more at the destination; two rounds of its region do.
-fn goes_on(source: &mut Guest, destination: &mut Guest) -> Result<(), Error> {
+pub fn goes_on(source: &Guest, destination: &mut Guest) -> Result<(), Error> {
     let left_at = source.serial().progress().context("at the source")?;
     let wanted = left_at.tick + 2 * destination.ticks_per_pass() + 1;
     destination

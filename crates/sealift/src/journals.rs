@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Four steps lie between the guest's stop and its going on, and a disk takes milliseconds for each. So those that only say what *may* follow are
-//! written ahead, while QEMU is busy ([`Ahead`]), and those that repeat what a QEMU says anyway are not waited for ([`is_waited_for`]).
+//! written ahead, while QEMU is busy ([`Journals::write_ahead`]), and those that repeat what a QEMU says anyway are not waited for.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -15,27 +15,79 @@ use std::thread;
 
 use sealift_identity::Side;
 use sealift_identity::journal::{About, Journal, JournalError, RunState, Step, default_directory};
-use sealift_session::control;
+use sealift_session::control::{self, ErrorKind, Failure, Fault};
 use sealift_session::handoff;
 use tokio::sync::oneshot;
 
 use crate::clock::now_ns;
+use crate::ending::failure_of;
+use crate::fault;
 
 /// A session's journal.
 #[derive(Debug)]
 pub(crate) struct Journals {
     orders: mpsc::Sender<Order>,
+    /// Whose disk it is, when it fails.
+    fault: Fault,
+    /// QEMU can be asked after a crash.
+    managed: bool,
+    ahead: Ahead,
 }
 
 type Told = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 enum Order {
-    Append(Step, Told),
+    Append(handoff::Step, Told),
     End {
         /// Nothing is left to remember: the file goes.
         forget: bool,
         ended: oneshot::Sender<()>,
     },
+}
+
+/// A step that is written before it is asked for: it only says what may follow, and an Aborted behind it takes it back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Ahead {
+    /// None was.
+    #[default]
+    No,
+    /// It is on its way to the disk.
+    OnItsWay,
+    /// It was asked for meanwhile.
+    Awaited,
+    /// It is there.
+    There,
+}
+
+/// A step was written, or was not.
+#[derive(Debug)]
+pub(crate) struct Written {
+    step: handoff::Step,
+    result: Result<(), Failure>,
+    order: Ordered,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ordered {
+    /// Somebody waits for it.
+    Awaited,
+    /// Nobody does: what follows is under way.
+    Behind,
+    /// It has not been asked for, or has meanwhile.
+    Ahead,
+}
+
+/// What that means for the hand-off.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// Nothing.
+    Nothing,
+    /// The step counts as written.
+    Written(handoff::Step),
+    /// It could not be written, and what follows may not be done.
+    Failed(handoff::Step, Failure),
+    /// It could not be written; it goes on.
+    Missing(Failure),
 }
 
 /// Where journals are kept.
@@ -44,13 +96,14 @@ pub(crate) fn directory(asked: Option<&Path>) -> Result<PathBuf, JournalError> {
 }
 
 impl Journals {
-    /// Makes it.
+    /// Makes it. `managed`: this end's QEMU has a control socket, where it can be asked what became of the guest.
     pub(crate) async fn create(
         directory: &Path,
         session: [u8; 16],
         side: Side,
         about: About,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let managed = about.qmp_address.is_some();
         let directory = directory.to_path_buf();
         let creating = tokio::task::spawn_blocking(move || {
             Journal::create(&directory, session, side, &about, now_ns())
@@ -60,17 +113,96 @@ impl Journals {
         thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || serve(journal, &ordered))?;
-        Ok(Self { orders })
+        Ok(Self {
+            orders,
+            fault: match side {
+                Side::Source => Fault::Source,
+                Side::Receiver => Fault::Receiver,
+            },
+            managed,
+            ahead: Ahead::No,
+        })
     }
 
-    /// Writes a step, behind those before it; `told` hears when it is on the disk.
-    pub(crate) fn append(
-        &self,
+    /// Has a step written; `told` hears when the hand-off may go on, and is to come back with it to [`Self::settle`].
+    pub(crate) fn write(&mut self, step: handoff::Step, told: impl Fn(Written) + Send + 'static) {
+        let at_once = Written {
+            step,
+            result: Ok(()),
+            order: Ordered::Awaited,
+        };
+        match self.ahead {
+            Ahead::There if may_be_ahead(step) => told(at_once),
+            Ahead::OnItsWay if may_be_ahead(step) => self.ahead = Ahead::Awaited,
+            _ if self.is_waited_for(step) => self.append(step, Ordered::Awaited, told),
+            _ => {
+                told(at_once);
+                self.append(step, Ordered::Behind, told);
+            }
+        }
+    }
+
+    /// Writes what will be asked for soon, while there is time.
+    pub(crate) fn write_ahead(
+        &mut self,
         step: handoff::Step,
-        told: impl FnOnce(Result<(), JournalError>) + Send + 'static,
+        told: impl Fn(Written) + Send + 'static,
     ) {
+        if self.ahead == Ahead::No {
+            self.ahead = Ahead::OnItsWay;
+            self.append(step, Ordered::Ahead, told);
+        }
+    }
+
+    fn append(&self, step: handoff::Step, order: Ordered, told: impl Fn(Written) + Send + 'static) {
+        let fault = self.fault;
+        let told = Box::new(move |result: Result<(), JournalError>| {
+            told(Written {
+                step,
+                result: result.map_err(|error| failure_of(ErrorKind::Resources, fault, &error)),
+                order,
+            });
+        });
         // The thread ends with the journal: nobody appends to one that has ended.
-        let _ = self.orders.send(Order::Append(wire(step), Box::new(told)));
+        let _ = self.orders.send(Order::Append(step, told));
+    }
+
+    /// What a step that was written means.
+    pub(crate) fn settle(&mut self, written: Written) -> Settled {
+        let Written {
+            step,
+            result,
+            order,
+        } = written;
+        let awaited = match order {
+            Ordered::Awaited => true,
+            Ordered::Behind => false,
+            Ordered::Ahead => {
+                let awaited = self.ahead == Ahead::Awaited;
+                // One that failed is asked for again, and then waited for.
+                self.ahead = if result.is_ok() {
+                    Ahead::There
+                } else {
+                    Ahead::No
+                };
+                awaited
+            }
+        };
+        match (result, awaited) {
+            (Ok(()), true) => Settled::Written(step),
+            (Err(why), true) => Settled::Failed(step, why),
+            (Ok(()), false) => Settled::Nothing,
+            (Err(why), false) => Settled::Missing(why),
+        }
+    }
+
+    /// Whether what follows a step may only be done once it is on the disk.
+    ///
+    /// `Completed` and `Commit` repeat what a QEMU says: after a crash the source's is asked whether it has completed, and the destination's
+    /// whether it runs. What could not be found out again is waited for, and so is everything where there is no QEMU that can be asked.
+    const fn is_waited_for(&self, step: handoff::Step) -> bool {
+        use handoff::Step::{Commit, Completed};
+        !(self.managed && matches!(step, Completed { .. } | Commit { .. }))
     }
 
     /// Waits until everything is written. `forget` removes the file: both ends know how it ended.
@@ -82,24 +214,21 @@ impl Journals {
     }
 }
 
-/// A step that was written before it was asked for: it only says what may follow, and an Aborted behind it takes it back.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Ahead {
-    /// It was not.
-    #[default]
-    No,
-    /// It is on its way to the disk.
-    OnItsWay,
-    /// It was asked for meanwhile.
-    Awaited,
-    /// It is there.
-    There,
+/// Steps that only say what may follow.
+const fn may_be_ahead(step: handoff::Step) -> bool {
+    matches!(step, handoff::Step::Intent | handoff::Step::Prepared)
 }
 
 fn serve(mut journal: Journal, orders: &mpsc::Receiver<Order>) {
     for order in orders {
         match order {
-            Order::Append(step, told) => told(journal.append(step, now_ns())),
+            Order::Append(step, told) => {
+                let (before, after) = fault::journal(step);
+                fault::at(before);
+                let written = journal.append(wire(step), now_ns());
+                fault::at(after);
+                told(written);
+            }
             Order::End { forget, ended } => {
                 if forget {
                     // One that stays says Done or Aborted, and does no harm.
@@ -110,17 +239,6 @@ fn serve(mut journal: Journal, orders: &mpsc::Receiver<Order>) {
             }
         }
     }
-}
-
-/// Whether what follows a step may only be done once it is on the disk.
-///
-/// `Completed` and `Commit` say what a QEMU is asked for anyway after a crash: the source's says `completed`, and the destination's runs or
-/// does not. What could not be found out again is waited for.
-pub(crate) const fn is_waited_for(step: handoff::Step) -> bool {
-    !matches!(
-        step,
-        handoff::Step::Completed { .. } | handoff::Step::Commit { .. }
-    )
 }
 
 fn wire(step: handoff::Step) -> Step {

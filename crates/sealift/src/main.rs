@@ -3,6 +3,7 @@
 
 mod clock;
 mod ending;
+mod fault;
 mod inspect;
 mod journals;
 mod locked;

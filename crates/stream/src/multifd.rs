@@ -143,6 +143,11 @@ impl Parser {
         (!rest.is_empty()).then_some(Item::Opaque(rest))
     }
 
+    /// Whether what comes next begins a packet, or belongs to none: a packet whose pages have not all come is not over.
+    pub fn between_packets(&self) -> bool {
+        matches!(self.reader.place, Place::Hello | Place::Packet) || self.surprise().is_some()
+    }
+
     /// Bytes taken so far.
     pub fn offset(&self) -> u64 {
         self.progress.offset()

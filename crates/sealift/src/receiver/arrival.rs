@@ -19,7 +19,7 @@ use sealift_qemu::channel::Closer;
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
     Direction, ErrorKind, Failure, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens,
-    Message, MirrorBudget, RefusalKind, Role, SessionId, Text,
+    Message, MirrorBudget, Received, RefusalKind, Role, SessionId, Text,
 };
 use sealift_session::handoff::ReceiverHandoff;
 use sealift_session::handoff::receiver::Terms;
@@ -85,6 +85,8 @@ struct Arriving {
     turn: OwnedMutexGuard<()>,
     visitors: mpsc::Receiver<Visitor>,
     peer: Peer,
+    /// What the source said about the guest before all lanes had come.
+    early: Option<Received>,
 }
 
 impl Arrival {
@@ -229,6 +231,7 @@ impl Arrival {
                     turn,
                     visitors,
                     peer: self.peer,
+                    early: None,
                 },
                 agreed,
             )),
@@ -269,7 +272,7 @@ impl Arrival {
         });
     }
 
-    async fn next(&mut self) -> Result<sealift_session::control::Received, Ending> {
+    async fn next(&mut self) -> Result<Received, Ending> {
         self.receiver
             .receive_within(STEP_WITHIN)
             .await
@@ -349,7 +352,8 @@ impl Arriving {
         while streams.len() < wanted || epochs.len() < wanted {
             let next = async {
                 tokio::select! {
-                    received = self.receiver.receive() => Next::Message(received),
+                    // A lane takes longer to get here than a word: what comes after the epochs is for the session.
+                    received = self.receiver.receive(), if self.early.is_none() => Next::Message(received),
                     Some(visitor) = self.visitors.recv() => Next::Visitor(visitor),
                 }
             };
@@ -362,6 +366,9 @@ impl Arriving {
                         epochs.entry(epoch.lane()).or_insert(epoch);
                     }
                     Message::Failure(told) => return Err(told),
+                    Message::StageChange(_) if epochs.len() == wanted => {
+                        self.early = Some(received);
+                    }
                     other => {
                         return Err(failure(
                             ErrorKind::Protocol,
@@ -431,6 +438,7 @@ impl Arriving {
             taken,
             turn,
             peer,
+            early,
             ..
         } = self;
         match start(&here, taken, turn, &peer, agreed, lanes).await {
@@ -451,6 +459,7 @@ impl Arriving {
                 Session {
                     sender,
                     receiver,
+                    early,
                     inbound,
                     placed,
                     clearance,
@@ -483,7 +492,7 @@ impl Arriving {
 
 /// What comes first while lanes are awaited.
 enum Next {
-    Message(Result<sealift_session::control::Received, Error>),
+    Message(Result<Received, Error>),
     Visitor(Visitor),
 }
 

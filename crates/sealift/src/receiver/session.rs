@@ -34,7 +34,8 @@ use super::relay::{self, Clearance};
 use super::story::Story;
 use crate::clock::{Armed, now_ns};
 use crate::ending::{failure, failure_of};
-use crate::journals::{self, Ahead, Journals};
+use crate::fault;
+use crate::journals::{Journals, Settled, Written};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::watch::{Seen, Watch};
@@ -50,6 +51,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Session {
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
+    /// What the source said before the session had begun.
+    pub(crate) early: Option<Received>,
     pub(crate) inbound: Inbound,
     pub(crate) placed: Placed,
     pub(crate) clearance: Clearance,
@@ -91,25 +94,19 @@ enum Happened {
 /// Something that was under way is done.
 enum Done {
     Event(Event),
-    /// A step was written, or was not.
-    Written(Step, Result<(), Failure>),
-    /// So was the one ahead.
-    Ahead(Step, Result<(), Failure>),
+    Written(Written),
 }
-
-/// Written before it is asked for.
-const AHEAD: Step = Step::Prepared;
 
 /// What the loop itself remembers.
 struct Going {
     watch: Option<Watch>,
     done: mpsc::UnboundedSender<Done>,
-    /// The step that is written before it is asked for.
-    ahead: Ahead,
     pings: Pings,
     heard: Instant,
     told: Instant,
     deadline: Option<Armed>,
+    /// All that came before the barrier, once it is placed: this may be before the source has counted it.
+    at_barrier: Option<Drain>,
     /// QEMU has ended its return path without an error.
     shut: bool,
     /// QMP says that the guest is loaded and stands still.
@@ -133,11 +130,11 @@ impl Session {
         let mut going = Going {
             watch,
             done,
-            ahead: Ahead::No,
             pings: Pings::default(),
             heard: now,
             told: now - TELL,
             deadline: None,
+            at_barrier: None,
             shut: false,
             loaded: false,
             told_loaded: false,
@@ -145,6 +142,12 @@ impl Session {
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let early = self.early.take();
+        if let Some(early) = early
+            && let Some(outcome) = self.happened(&mut going, Happened::Message(Ok(early)))
+        {
+            return self.finish(outcome).await;
+        }
         loop {
             let deadline = going.deadline;
             let happened = tokio::select! {
@@ -407,24 +410,42 @@ impl Session {
                     if let Message::StageChange(change) = &message {
                         self.story.step(change);
                     }
+                    let (before, after) = fault::say(&message);
+                    fault::at(before);
                     if let Some(lost) = self.send(message) {
                         actions.extend(self.handoff.handle(lost));
                     }
+                    fault::at(after);
                 }
                 Action::Journal(step) => self.journal(going, step),
-                // The relay places everything as it comes, and says when it has come to the barrier.
-                Action::Place { .. } => {}
+                // The relay places everything as it comes, and says when it has come to the barrier. The lanes may have been quicker than
+                // the word that asks for it.
+                Action::Place { .. } => {
+                    if let Some(drain) = going.at_barrier {
+                        actions.extend(self.handoff.handle(Event::RamPlaced(drain)));
+                    }
+                }
                 Action::Load => {
                     if let Some(watch) = &going.watch {
                         watch.hurry();
                     }
                     // While QEMU loads: from here on the guest may be held.
                     self.journal_ahead(going);
+                    fault::at("before-load");
                     self.clearance.give();
+                    fault::at("after-load");
                 }
                 Action::ReadMemory => self.read_memory(going),
-                Action::Continue => self.continue_guest(going),
-                Action::ReleaseLastByte => self.clearance.release_last_byte(),
+                Action::Continue => {
+                    fault::at("before-continue");
+                    self.continue_guest(going);
+                    fault::at("after-continue");
+                }
+                Action::ReleaseLastByte => {
+                    fault::at("before-release");
+                    self.clearance.release_last_byte();
+                    fault::at("after-release");
+                }
                 Action::KillQemu => self.kill_qemu(going),
                 Action::Arm(wait) => going.deadline = Some(Armed::now(wait)),
                 Action::RefuseCancel => self.story.tell(What::Warning {
@@ -445,67 +466,42 @@ impl Session {
     }
 
     /// Has a step written, and comes back when the hand-off may go on.
-    fn journal(&self, going: &mut Going, step: Step) {
-        if step == AHEAD && going.ahead != Ahead::No {
-            if going.ahead == Ahead::There {
-                let _ = going.done.send(Done::Event(Event::Journaled(step)));
-            } else {
-                going.ahead = Ahead::Awaited;
-            }
-            return;
-        }
-        if !journals::is_waited_for(step) {
-            let _ = going.done.send(Done::Event(Event::Journaled(step)));
-        }
-        self.write(going, step, Done::Written);
+    fn journal(&mut self, going: &Going, step: Step) {
+        let done = going.done.clone();
+        // The session has ended when nobody listens.
+        self.journal.write(step, move |written| {
+            let _ = done.send(Done::Written(written));
+        });
     }
 
     /// Writes what will be asked for soon, while there is time.
-    fn journal_ahead(&self, going: &mut Going) {
-        if going.ahead == Ahead::No {
-            going.ahead = Ahead::OnItsWay;
-            self.write(going, AHEAD, Done::Ahead);
-        }
-    }
-
-    fn write(&self, going: &Going, step: Step, done: fn(Step, Result<(), Failure>) -> Done) {
-        let told = going.done.clone();
-        self.journal.append(step, move |written| {
-            let written =
-                written.map_err(|error| failure_of(ErrorKind::Resources, Fault::Receiver, &error));
-            // The session has ended when nobody listens.
-            let _ = told.send(done(step, written));
+    fn journal_ahead(&mut self, going: &Going) {
+        let done = going.done.clone();
+        self.journal.write_ahead(Step::Prepared, move |written| {
+            let _ = done.send(Done::Written(written));
         });
     }
 
     /// Something that was under way is done.
     fn done(&mut self, going: &mut Going, done: Done) -> Option<Event> {
-        let (step, written, wanted) = match done {
-            Done::Event(event) => return Some(event),
-            Done::Written(step, written) => {
-                let wanted = journals::is_waited_for(step);
-                (step, written, wanted)
+        match done {
+            Done::Event(event) => {
+                if let Event::RamPlaced(drain) = &event {
+                    going.at_barrier = Some(*drain);
+                }
+                Some(event)
             }
-            Done::Ahead(step, written) => {
-                let wanted = going.ahead == Ahead::Awaited;
-                going.ahead = match &written {
-                    Ok(()) => Ahead::There,
-                    // It is asked for again, and then waited for.
-                    Err(_) => Ahead::No,
-                };
-                (step, written, wanted)
-            }
-        };
-        match (written, wanted) {
-            (Ok(()), true) => Some(Event::Journaled(step)),
-            (Err(why), true) => Some(Event::JournalFailed(step, why)),
-            (Ok(()), false) => None,
-            (Err(why), false) => {
-                self.story.tell(What::Warning {
-                    message: why.to_string(),
-                });
-                None
-            }
+            Done::Written(written) => match self.journal.settle(written) {
+                Settled::Nothing => None,
+                Settled::Written(step) => Some(Event::Journaled(step)),
+                Settled::Failed(step, why) => Some(Event::JournalFailed(step, why)),
+                Settled::Missing(why) => {
+                    self.story.tell(What::Warning {
+                        message: why.to_string(),
+                    });
+                    None
+                }
+            },
         }
     }
 

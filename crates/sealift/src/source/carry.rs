@@ -37,7 +37,8 @@ use super::return_path::{ReturnPath, Said};
 use super::story::Story;
 use crate::clock::{Armed, now_ns};
 use crate::ending::{failure, failure_of};
-use crate::journals::{self, Ahead, Journals};
+use crate::fault;
+use crate::journals::{Journals, Settled, Written};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -93,21 +94,13 @@ enum Happened {
 /// Something that was under way is done.
 enum Done {
     Event(Event),
-    /// A step was written, or was not.
-    Written(Step, Result<(), Failure>),
-    /// So was the one ahead.
-    Ahead(Step, Result<(), Failure>),
+    Written(Written),
 }
-
-/// Written before it is asked for.
-const AHEAD: Step = Step::Intent;
 
 /// What the loop itself remembers.
 struct Going {
     watch: Option<Watch>,
     done: mpsc::UnboundedSender<Done>,
-    /// The step that is written before it is asked for.
-    ahead: Ahead,
     pings: Pings,
     heard: Instant,
     told: Instant,
@@ -130,7 +123,6 @@ impl Carry {
         let mut going = Going {
             watch,
             done,
-            ahead: Ahead::No,
             pings: Pings::default(),
             heard: now,
             told: now,
@@ -177,12 +169,7 @@ impl Carry {
                 sealift_qemu::Error::Closed { .. } => Event::QemuGone,
                 error => Event::Failed(failure_of(ErrorKind::Qemu, Fault::Source, &error)),
             }),
-            Happened::Done(done) => {
-                if let Done::Event(Event::MemoryRead(verification)) = &done {
-                    self.story.read_again(verification.bytes);
-                }
-                events.extend(self.done(going, done));
-            }
+            Happened::Done(done) => events.extend(self.done(done)),
             Happened::Signal => events.push(Event::Cancel),
             Happened::Tick => events.extend(self.tick(going)),
             Happened::Deadline(wait) => {
@@ -312,18 +299,22 @@ impl Carry {
                 going.streamed = Some(super::guest::run_state(&state));
                 vec![]
             }
-            ingest::Event::Ended => {
-                vec![Event::QemuClosed]
-            }
+            ingest::Event::Ended => vec![self.closed(going)],
             ingest::Event::Broken(error) => {
                 self.story.channel_broke(&error);
-                vec![Event::QemuClosed]
+                vec![self.closed(going)]
             }
             ingest::Event::Unsupported(what) => vec![Event::Failed(failure(
                 ErrorKind::Qemu,
                 Fault::User,
                 what.explanation(),
             ))],
+        }
+    }
+
+    fn closed(&self, going: &Going) -> Event {
+        Event::QemuClosed {
+            run_state: going.streamed.unwrap_or(self.run_state),
         }
     }
 
@@ -420,9 +411,12 @@ impl Carry {
                             self.journal_ahead(going);
                         }
                     }
+                    let (before, after) = fault::say(&message);
+                    fault::at(before);
                     if let Some(lost) = self.send(message) {
                         actions.extend(self.handoff.handle(lost));
                     }
+                    fault::at(after);
                 }
                 Action::Journal(step) => self.journal(going, step),
                 Action::PassShut => {
@@ -430,7 +424,9 @@ impl Carry {
                         watch.hurry();
                     }
                     // If QEMU has closed its channel already, it will say so itself.
+                    fault::at("before-shut");
                     let _ = self.return_path.shut();
+                    fault::at("after-shut");
                 }
                 Action::ReadMemory => self.read_memory(going),
                 Action::CancelQemu => self.cancel_qemu(),
@@ -456,67 +452,42 @@ impl Carry {
     }
 
     /// Has a step written, and comes back when the hand-off may go on.
-    fn journal(&self, going: &mut Going, step: Step) {
-        if step == AHEAD && going.ahead != Ahead::No {
-            if going.ahead == Ahead::There {
-                let _ = going.done.send(Done::Event(Event::Journaled(step)));
-            } else {
-                going.ahead = Ahead::Awaited;
-            }
-            return;
-        }
-        if !journals::is_waited_for(step) {
-            let _ = going.done.send(Done::Event(Event::Journaled(step)));
-        }
-        self.write(going, step, Done::Written);
+    fn journal(&mut self, going: &Going, step: Step) {
+        let done = going.done.clone();
+        // The session has ended when nobody listens.
+        self.journal.write(step, move |written| {
+            let _ = done.send(Done::Written(written));
+        });
     }
 
     /// Writes what will be asked for soon, while there is time.
-    fn journal_ahead(&self, going: &mut Going) {
-        if going.ahead == Ahead::No {
-            going.ahead = Ahead::OnItsWay;
-            self.write(going, AHEAD, Done::Ahead);
-        }
-    }
-
-    fn write(&self, going: &Going, step: Step, done: fn(Step, Result<(), Failure>) -> Done) {
-        let told = going.done.clone();
-        self.journal.append(step, move |written| {
-            let written =
-                written.map_err(|error| failure_of(ErrorKind::Resources, Fault::Source, &error));
-            // The session has ended when nobody listens.
-            let _ = told.send(done(step, written));
+    fn journal_ahead(&mut self, going: &Going) {
+        let done = going.done.clone();
+        self.journal.write_ahead(Step::Intent, move |written| {
+            let _ = done.send(Done::Written(written));
         });
     }
 
     /// Something that was under way is done.
-    fn done(&mut self, going: &mut Going, done: Done) -> Option<Event> {
-        let (step, written, wanted) = match done {
-            Done::Event(event) => return Some(event),
-            Done::Written(step, written) => {
-                let wanted = journals::is_waited_for(step);
-                (step, written, wanted)
+    fn done(&mut self, done: Done) -> Option<Event> {
+        match done {
+            Done::Event(event) => {
+                if let Event::MemoryRead(verification) = &event {
+                    self.story.read_again(verification.bytes);
+                }
+                Some(event)
             }
-            Done::Ahead(step, written) => {
-                let wanted = going.ahead == Ahead::Awaited;
-                going.ahead = match &written {
-                    Ok(()) => Ahead::There,
-                    // It is asked for again, and then waited for.
-                    Err(_) => Ahead::No,
-                };
-                (step, written, wanted)
-            }
-        };
-        match (written, wanted) {
-            (Ok(()), true) => Some(Event::Journaled(step)),
-            (Err(why), true) => Some(Event::JournalFailed(step, why)),
-            (Ok(()), false) => None,
-            (Err(why), false) => {
-                self.story.tell(What::Warning {
-                    message: why.to_string(),
-                });
-                None
-            }
+            Done::Written(written) => match self.journal.settle(written) {
+                Settled::Nothing => None,
+                Settled::Written(step) => Some(Event::Journaled(step)),
+                Settled::Failed(step, why) => Some(Event::JournalFailed(step, why)),
+                Settled::Missing(why) => {
+                    self.story.tell(What::Warning {
+                        message: why.to_string(),
+                    });
+                    None
+                }
+            },
         }
     }
 

@@ -300,7 +300,7 @@ async fn go(
         keep: way.keep,
         completion: match monitor {
             Some(_) => Completion::ByQmp,
-            None => Completion::ByClose(RunState::Running),
+            None => Completion::ByClose,
         },
     };
     let (handoff, begun) = SourceHandoff::new(terms);

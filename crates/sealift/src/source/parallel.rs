@@ -52,12 +52,11 @@ impl Parallel {
             let asked = self.quiesce.asked();
             match intake.read(Some(LINGER)).ok()? {
                 ReadOutcome::Bytes(_) => {}
+                // The rest of a packet is on its way, and its pages go into the batch that has its head.
+                ReadOutcome::Quiet if left > 0 || !self.parser.between_packets() => {}
                 ReadOutcome::Quiet => {
                     self.submit()?;
-                    // With half a packet there, the rest of it is on its way.
-                    if left == 0 {
-                        self.quiesce.report(self.channel, asked);
-                    }
+                    self.quiesce.report(self.channel, asked);
                 }
                 ReadOutcome::End => {
                     if let Some(item) = self.parser.finish(intake.bytes()) {

@@ -51,15 +51,26 @@ fn with_nothing_in_the_way_the_guest_moves() {
 #[test]
 fn a_guest_that_was_paused_stays_paused() {
     for run_state in [RunState::Paused, RunState::Suspended] {
-        let world = run(&Plan {
-            run_state,
-            ..plan(true, false)
-        });
-        assert_eq!(world.at_destination, AtDestination::Loaded);
-        assert!(matches!(
-            world.receiver_outcome,
-            Some(AtReceiver::Moved { resumed_ns: 0, run_state: said, .. }) if said == run_state
-        ));
+        for completion in [Completion::ByQmp, Completion::ByClose] {
+            for managed in [true, false] {
+                let mut plan = Plan {
+                    run_state,
+                    ..plan(managed, false)
+                };
+                plan.source.completion = completion;
+                let world = run(&plan);
+                // Without QMP the stream's last byte makes it live as it was.
+                let expected = match managed {
+                    true => AtDestination::Loaded,
+                    false => AtDestination::Live,
+                };
+                assert_eq!(world.at_destination, expected);
+                assert!(matches!(
+                    world.receiver_outcome,
+                    Some(AtReceiver::Moved { resumed_ns: 0, run_state: said, .. }) if said == run_state
+                ));
+            }
+        }
     }
 }
 
@@ -168,7 +179,7 @@ fn a_disk_that_fails_before_intent_keeps_the_guest_and_a_later_one_does_not_hold
 #[test]
 fn without_qmp_at_the_source_its_channels_close_is_the_word() {
     let mut plan = plan(false, false);
-    plan.source.completion = Completion::ByClose(RunState::Running);
+    plan.source.completion = Completion::ByClose;
     let world = run(&plan);
     assert_eq!(world.at_destination, AtDestination::Live);
     assert!(matches!(
@@ -231,7 +242,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 let mut plan = plan(managed, verify);
                 plan.source.keep = keep;
                 if by_close {
-                    plan.source.completion = Completion::ByClose(run_state);
+                    plan.source.completion = Completion::ByClose;
                 }
                 Plan {
                     run_state,

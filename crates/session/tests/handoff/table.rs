@@ -39,7 +39,7 @@ fn the_source_without_qmp() {
     let terms = source::Terms {
         managed: false,
         keep: true,
-        completion: Completion::ByClose(RunState::Running),
+        completion: Completion::ByClose,
         ..SOURCE
     };
     compare("source-without-qmp", source(terms));
@@ -93,7 +93,12 @@ fn source(terms: source::Terms) -> String {
             },
         ),
         ("qemu failed", Event::QemuFailed(why("QEMU"))),
-        ("qemu closed", Event::QemuClosed),
+        (
+            "qemu closed",
+            Event::QemuClosed {
+                run_state: RunState::Paused,
+            },
+        ),
         ("qemu gone", Event::QemuGone),
         ("failed", Event::Failed(why("here"))),
         ("cancel", Event::Cancel),

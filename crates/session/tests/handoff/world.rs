@@ -282,12 +282,12 @@ impl World {
             self.completed = true;
             match self.plan.source.completion {
                 source::Completion::ByQmp => source::Event::QemuCompleted { run_state },
-                source::Completion::ByClose(_) => source::Event::QemuClosed,
+                source::Completion::ByClose => source::Event::QemuClosed { run_state },
             }
         };
         // The channel's close may be seen before the word.
         if self.plan.source.completion == source::Completion::ByQmp {
-            self.soon(Happening::Source(source::Event::QemuClosed));
+            self.soon(Happening::Source(source::Event::QemuClosed { run_state }));
         }
         self.soon(Happening::Source(event));
     }

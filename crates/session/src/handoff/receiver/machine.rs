@@ -334,7 +334,11 @@ fn intent_seen(held: Held, event: Event) -> Turn {
 fn continuing(run_state: RunState, event: Event) -> Turn {
     match event {
         Event::QemuContinued { at_ns } => {
-            let resumed_ns = at_ns;
+            // A guest that did not run was only let go of.
+            let resumed_ns = match run_state {
+                RunState::Running => at_ns,
+                RunState::Paused | RunState::Suspended => 0,
+            };
             let live = Live {
                 run_state,
                 resumed_ns,

@@ -220,8 +220,8 @@ impl SourceHandoff {
         };
         match event {
             Event::QemuCompleted { run_state } => return completed(tie, run_state),
-            Event::QemuClosed => {
-                if let Completion::ByClose(run_state) = self.terms.completion {
+            Event::QemuClosed { run_state } => {
+                if self.terms.completion == Completion::ByClose {
                     return completed(tie, run_state);
                 }
             }
@@ -319,7 +319,7 @@ fn before_shut(state: State, event: Event) -> Turn {
             (State::Aborting { why, completed }, actions)
         }
         Event::QemuFailed(why) | Event::Failed(why) => abort(why),
-        Event::QemuClosed => abort(failures::closed_early()),
+        Event::QemuClosed { .. } => abort(failures::closed_early()),
         Event::QemuGone => {
             let why = failures::gone();
             (

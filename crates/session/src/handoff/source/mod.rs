@@ -34,8 +34,8 @@ pub struct Terms {
 pub enum Completion {
     /// QMP says so; that the channel is closed says nothing.
     ByQmp,
-    /// There is no QMP: after SHUT was passed, the channel's close says so. The guest is taken to have been in this state.
-    ByClose(RunState),
+    /// There is no QMP: after SHUT was passed, the channel's close says so.
+    ByClose,
 }
 
 /// What happens to a source.
@@ -66,7 +66,10 @@ pub enum Event {
     /// QEMU says that the migration failed, or was cancelled.
     QemuFailed(Failure),
     /// QEMU has closed its channel.
-    QemuClosed,
+    QemuClosed {
+        /// What the guest did before it was stopped for the move, by QEMU's stream.
+        run_state: RunState,
+    },
     /// QEMU is no more.
     QemuGone,
     /// Something of this host's is broken that the move cannot do without.
