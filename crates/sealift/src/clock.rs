@@ -44,6 +44,8 @@ impl Armed {
 /// What hangs is ended after so long.
 const fn patience(wait: Wait) -> Duration {
     Duration::from_secs(match wait {
+        // What QEMU thought would take its downtime limit.
+        Wait::Drained => 60,
         // The receiver's QEMU loads device state, and both may read all of memory at 1 GB/s.
         Wait::Prepared => 300,
         // QEMU has everything that it waits for; or the source needs no more than to write its journal.

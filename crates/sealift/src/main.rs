@@ -4,6 +4,7 @@
 mod clock;
 mod ending;
 mod fault;
+mod guest;
 mod inspect;
 mod journals;
 mod locked;

@@ -6,12 +6,12 @@
 //!        └──────────────── answer ───────────────────┘
 //! ```
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use sealift_qemu::machine::Machine;
-use sealift_qemu::{Address, Error};
+use sealift_qemu::{Address, Error, Process};
 use tokio::sync::oneshot;
 
 /// How long QEMU may take for an answer. It answers in milliseconds, unless its main loop waits for a disk or for a lock that the
@@ -25,12 +25,14 @@ type Question = Box<dyn FnOnce(&mut Machine) + Send>;
 pub(crate) struct Monitor {
     questions: mpsc::Sender<Question>,
     address: Address,
+    process: Option<Arc<Process>>,
 }
 
 impl Monitor {
     /// Connects. Blocks for as long as QEMU takes to greet.
     pub(crate) fn connect(address: &Address) -> Result<Self, Error> {
         let mut machine = Machine::connect(address, PATIENCE)?;
+        let process = machine.process().map(Arc::new);
         let (questions, asked) = mpsc::channel::<Question>();
         thread::Builder::new()
             .name("qmp".to_owned())
@@ -46,6 +48,7 @@ impl Monitor {
         Ok(Self {
             questions,
             address: address.clone(),
+            process,
         })
     }
 
@@ -69,6 +72,29 @@ impl Monitor {
         let gone = || Error::Closed { command: None };
         self.questions.send(question).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// Waits until the process has ended, for at most so long; false as well when that cannot be known.
+    pub(crate) async fn ends_within(&self, timeout: Duration) -> bool {
+        let Some(process) = self.process.clone() else {
+            return false;
+        };
+        let waiting = tokio::task::spawn_blocking(move || process.wait_end(timeout));
+        matches!(waiting.await, Ok(Ok(true)))
+    }
+
+    /// Ends the process: in good order if it answers, by force if not. Returns whether it is certain to have ended.
+    pub(crate) async fn end(&self, in_good_order: Duration) -> bool {
+        let asked = self.ask(Machine::quit);
+        // A main loop that hangs must not keep anybody from force.
+        let _ = tokio::time::timeout(in_good_order, asked).await;
+        if self.ends_within(in_good_order).await {
+            return true;
+        }
+        let Some(process) = &self.process else {
+            return false;
+        };
+        process.kill().is_ok() && self.ends_within(in_good_order).await
     }
 
     /// Where its socket is.

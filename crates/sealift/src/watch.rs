@@ -40,7 +40,7 @@ struct Pause {
 }
 
 impl Watch {
-    /// Starts asking. The answers go into `seen`; an error is the last.
+    /// Starts asking. The answers go into `seen`; that the socket was closed is the last.
     pub(crate) fn start(
         monitor: Monitor,
         seen: mpsc::UnboundedSender<Result<Seen, Error>>,
@@ -62,10 +62,15 @@ impl Watch {
                         events,
                     })
                 });
-                let look = look.await;
-                let last = look.is_err();
-                if seen.send(look).is_err() || last {
-                    return;
+                match look.await {
+                    // A main loop that is busy for long is asked again.
+                    Err(error) if !matches!(error, Error::Closed { .. }) => {}
+                    look => {
+                        let last = look.is_err();
+                        if seen.send(look).is_err() || last {
+                            return;
+                        }
+                    }
                 }
                 let wait = Duration::from_micros(theirs.micros.load(Ordering::Relaxed));
                 // Either way it is time to look again.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::{Address, Error, Qmp, Version};
+use crate::{Address, Error, Process, Qmp, Version};
 
 pub use blocks::RamBlock;
 pub use migration::{Migration, MigrationStatus, RamProgress};
@@ -68,6 +68,12 @@ impl Machine {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.qmp.pid()
+    }
+
+    /// The process itself, while it still answers; none when its number is not known or it runs on another host.
+    #[must_use]
+    pub fn process(&self) -> Option<Process> {
+        Process::of(self.pid()?).ok()
     }
 
     /// Whether the guest runs.

@@ -7,6 +7,7 @@
 
 use std::fs;
 
+use crate::guest::{NAMELESS, UNKNOWN};
 use sealift::figures;
 use sealift_qemu::Error;
 use sealift_qemu::machine::{Machine, RamBlock};
@@ -43,10 +44,16 @@ pub(crate) fn decide(admission: &Admission, waiting: Option<&Waiting>) -> Result
     if let Some(waiting) = waiting {
         compare(admission, waiting).map_err(|why| refused(RefusalKind::Destination, &why))?;
     }
-    let free = available();
     let has = waiting.map_or(0, |waiting| waiting.resident);
-    let needed = admission.memory_needed.saturating_sub(has);
-    match free {
+    let blocks = admission.blocks.as_slice().iter();
+    let blocks = blocks.fold(0, |sum: u64, block| sum.saturating_add(block.length()));
+    // What the source says it needs is not less than what it will send.
+    let needed = admission.memory_needed.max(blocks).saturating_sub(has);
+    match available() {
+        None => Err(refused(
+            RefusalKind::Memory,
+            "the destination cannot tell how much memory it has free: it has no /proc/meminfo",
+        )),
         Some(free) if free < needed => Err(refused(
             RefusalKind::Memory,
             &format!(
@@ -55,7 +62,7 @@ pub(crate) fn decide(admission: &Admission, waiting: Option<&Waiting>) -> Result
                 figures::size(free)
             ),
         )),
-        free => Ok(free.unwrap_or(0)),
+        Some(free) => Ok(free),
     }
 }
 
@@ -68,7 +75,7 @@ fn compare(admission: &Admission, waiting: &Waiting) -> Result<(), String> {
     }
     let here = &waiting.machine;
     let there = admission.machine.as_str();
-    if here != there {
+    if there != UNKNOWN && here != there {
         return Err(format!(
             "the guest's machine type is {there}, the waiting QEMU's is {here}; start it with -M {there}"
         ));
@@ -84,6 +91,7 @@ fn compare(admission: &Admission, waiting: &Waiting) -> Result<(), String> {
         ));
     }
     if let Some(here) = &waiting.name
+        && admission.name.as_str() != NAMELESS
         && here != admission.name.as_str()
     {
         return Err(format!(
@@ -99,7 +107,11 @@ fn compare(admission: &Admission, waiting: &Waiting) -> Result<(), String> {
                     "the guest has a RAM block {name}, the waiting QEMU has none of that name; give both the same devices"
                 ));
             }
-            Some(here) if here.total < block.length() => {
+            // Only one that can change its size may have another.
+            Some(here)
+                if here.total < block.length()
+                    || (here.used == here.total && here.used != block.length()) =>
+            {
                 return Err(format!(
                     "the guest's RAM block {name} has {}, the waiting QEMU's {}; give both the same memory",
                     figures::size(block.length()),

@@ -7,11 +7,12 @@
 
 mod admission;
 mod arrival;
-mod last_byte;
+mod opening;
 mod qemu_says;
 mod relay;
 mod session;
 mod story;
+mod stream_end;
 mod target;
 
 use std::collections::HashMap;

@@ -20,7 +20,7 @@ use sealift_qemu::channel::WriteHalf;
 use sealift_stream::main_channel::{Content, Emitter, Item, Page, Parser};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::last_byte::LastByte;
+use super::stream_end::StreamEnd;
 
 /// Bytes that are gathered before they are written: QEMU's socket takes about 200 KiB at once.
 const WRITE: usize = 128 << 10;
@@ -33,8 +33,8 @@ pub(crate) enum Event {
         /// Batches up to and with the barrier.
         batches: u64,
     },
-    /// QEMU has everything but the stream's last byte.
-    HoldsLastByte,
+    /// QEMU has everything but the stream's end.
+    HoldsEnd,
     /// A channel broke.
     Broken {
         /// Which.
@@ -55,8 +55,10 @@ pub(crate) struct Clearance(queue::Sender<Permit>);
 enum Permit {
     /// Past the barrier.
     Devices,
-    /// The last byte too.
-    LastByte,
+    /// The end too.
+    End,
+    /// Never.
+    None,
 }
 
 impl Clearance {
@@ -66,9 +68,14 @@ impl Clearance {
         let _ = self.0.send(Permit::Devices);
     }
 
-    /// The guest is this host's: the last byte may go.
-    pub(crate) fn release_last_byte(&self) {
-        let _ = self.0.send(Permit::LastByte);
+    /// The guest is this host's: the rest of the stream may go.
+    pub(crate) fn release_end(&self) {
+        let _ = self.0.send(Permit::End);
+    }
+
+    /// Nothing more goes: QEMU finds its stream cut off.
+    pub(crate) fn abandon(&self) {
+        let _ = self.0.send(Permit::None);
     }
 }
 
@@ -81,7 +88,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts the main channel's writer. `hold` keeps the stream's last byte back.
+    /// Starts the main channel's writer. `hold` keeps the stream's end back.
     pub(crate) fn start(
         main: WriteHalf,
         page_size: PageSize,
@@ -99,7 +106,7 @@ impl Relay {
             emitter: Emitter::new(),
             between: Vec::new(),
             out: Vec::new(),
-            held: hold.then(LastByte::default),
+            held: hold.then(StreamEnd::default),
             past_barrier: false,
             placed: placed.clone(),
             permitted,
@@ -118,6 +125,11 @@ impl Relay {
     /// The writer of a channel, which is connected when it is first needed: so QEMU sees the order in which the source's connected.
     fn writer(&mut self, channel: u16) -> Result<&queue::Sender<Arc<Resolved>>, String> {
         use std::collections::btree_map::Entry;
+        if channel >= CHANNELS_MAX {
+            return Err(format!(
+                "a batch of channel {channel}; the source may have {CHANNELS_MAX}"
+            ));
+        }
         match self.writers.entry(channel) {
             Entry::Occupied(writer) => Ok(writer.into_mut()),
             Entry::Vacant(place) => {
@@ -174,6 +186,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// QEMU's channels, at most: WIRE.md §1.
+const CHANNELS_MAX: u16 = 32;
 /// The main channel's number in records.
 const MAIN: u16 = 0;
 
@@ -186,7 +200,7 @@ struct MainWriter {
     /// Bytes between pages that are not a whole item yet.
     between: Vec<u8>,
     out: Vec<u8>,
-    held: Option<LastByte>,
+    held: Option<StreamEnd>,
     past_barrier: bool,
     placed: Placed,
     permitted: queue::Receiver<Permit>,
@@ -221,9 +235,12 @@ impl MainWriter {
             self.batch(&batch)?;
             self.flush()?;
             self.placed.done(batch.number(), batch.memory() as u64);
-            if self.held.as_ref().is_some_and(LastByte::is_last) {
-                let _ = self.events.send(Event::HoldsLastByte);
-                self.wait_for(Permit::LastByte)?;
+            if let Some(held) = &mut self.held
+                && let Some(before) = held.found()
+            {
+                self.half.write_all(&before)?;
+                let _ = self.events.send(Event::HoldsEnd);
+                self.wait_for(Permit::End)?;
                 if let Some(held) = self.held.take() {
                     self.half.write_all(held.bytes())?;
                 }
@@ -250,6 +267,11 @@ impl MainWriter {
     }
 
     fn page(&mut self, at: Address, content: Content<'_>) -> Result<(), End> {
+        if self.past_barrier {
+            return Err(End::Broken(io::Error::other(
+                "a page that comes after memory was compared; the source is at fault",
+            )));
+        }
         let Some(block) = self.parser.blocks().id(usize::from(at.block)) else {
             return Err(End::Broken(io::Error::other(
                 "a page of a RAM block that the guest's stream does not list; the source is at fault",
@@ -304,7 +326,7 @@ impl MainWriter {
 
     fn flush(&mut self) -> Result<(), End> {
         match &mut self.held {
-            Some(held) if self.past_barrier => self.half.write_all(held.pass(&self.out))?,
+            Some(held) if self.past_barrier => self.half.write_all(&held.pass(&self.out))?,
             _ => self.half.write_all(&self.out)?,
         }
         self.out.clear();

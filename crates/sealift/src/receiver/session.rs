@@ -21,10 +21,12 @@ use sealift_qemu::channel::Closer;
 use sealift_qemu::machine::Machine;
 use sealift_session::clock::Pings;
 use sealift_session::control::{
-    Bytes, ErrorKind, Failure, Fault, Frame, Message, Pong, Received,
+    Bytes, Choice, ErrorKind, Failure, Fault, Frame, Message, Pong, Received,
     wire::Progress as WireProgress,
 };
-use sealift_session::handoff::receiver::{Action, Event, Outcome, ReceiverHandoff};
+use sealift_session::handoff::receiver::{
+    self as handoff, Action, Event, Outcome, ReceiverHandoff,
+};
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
@@ -65,6 +67,8 @@ pub(crate) struct Session {
     /// The names of the guest's RAM blocks, for reading its memory again.
     pub(crate) blocks: Vec<String>,
     pub(crate) digest: sealift_pages::Algorithm,
+    /// What was agreed on: how many lanes.
+    pub(crate) choice: Choice,
     /// The target is this session's as long as this is held.
     pub(crate) _turn: OwnedMutexGuard<()>,
 }
@@ -102,6 +106,8 @@ struct Going {
     watch: Option<Watch>,
     done: mpsc::UnboundedSender<Done>,
     pings: Pings,
+    /// The control channel stands.
+    tied: bool,
     heard: Instant,
     told: Instant,
     deadline: Option<Armed>,
@@ -115,6 +121,8 @@ struct Going {
     told_loaded: bool,
     /// The order to continue was given; how many answers are due before the guest counts as running.
     continuing: bool,
+    /// It was ever given.
+    ordered: bool,
 }
 
 impl Session {
@@ -131,6 +139,7 @@ impl Session {
             watch,
             done,
             pings: Pings::default(),
+            tied: true,
             heard: now,
             told: now - TELL,
             deadline: None,
@@ -139,6 +148,7 @@ impl Session {
             loaded: false,
             told_loaded: false,
             continuing: false,
+            ordered: false,
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -146,24 +156,25 @@ impl Session {
         if let Some(early) = early
             && let Some(outcome) = self.happened(&mut going, Happened::Message(Ok(early)))
         {
-            return self.finish(outcome).await;
+            return self.finish(outcome, &mut sources.cancel).await;
         }
         loop {
             let deadline = going.deadline;
             let happened = tokio::select! {
+                // What the peer can bring about as often as it likes comes last.
                 biased;
-                received = self.receiver.receive() => Happened::Message(received),
-                Some(event) = sources.inbound.recv() => Happened::Inbound(event),
-                Some(event) = sources.relay.recv() => Happened::Relay(event),
-                Some(says) = sources.qemu.recv() => Happened::Qemu(says),
+                wait = Armed::passed(deadline) => Happened::Deadline(wait),
+                Some(()) = sources.cancel.recv() => Happened::Cancel,
                 Some(event) = finished.recv() => Happened::Done(event),
                 Some(look) = looks.recv() => Happened::Seen(look),
-                Some(()) = sources.cancel.recv() => Happened::Cancel,
-                wait = Armed::passed(deadline) => Happened::Deadline(wait),
+                Some(says) = sources.qemu.recv() => Happened::Qemu(says),
                 _ = ticks.tick() => Happened::Tick,
+                Some(event) = sources.relay.recv() => Happened::Relay(event),
+                Some(event) = sources.inbound.recv() => Happened::Inbound(event),
+                received = self.receiver.receive(), if going.tied => Happened::Message(received),
             };
             if let Some(outcome) = self.happened(&mut going, happened) {
-                return self.finish(outcome).await;
+                return self.finish(outcome, &mut sources.cancel).await;
             }
         }
     }
@@ -174,7 +185,10 @@ impl Session {
                 going.heard = Instant::now();
                 self.message(going, received.message)
             }
-            Happened::Message(Err(error)) => Some(Event::Lost(lost(&error))),
+            Happened::Message(Err(error)) => {
+                going.tied = false;
+                Some(Event::Lost(lost(&error)))
+            }
             Happened::Inbound(event) => self.inbound(event),
             Happened::Relay(event) => self.relay(going, event),
             Happened::Qemu(says) => self.qemu(going, says),
@@ -193,7 +207,7 @@ impl Session {
 
     fn message(&mut self, going: &mut Going, message: Message) -> Option<Event> {
         match message {
-            Message::Epoch(epoch) => {
+            Message::Epoch(epoch) if epoch.check_within(&self.choice).is_ok() => {
                 self.inbound.announce(epoch);
                 None
             }
@@ -236,7 +250,7 @@ impl Session {
             inbound::Event::LaneLost {
                 lane,
                 error: Some(error),
-            } => Some(Event::Lost(failure(
+            } => Some(Event::Failed(failure(
                 ErrorKind::Timeout,
                 Fault::Network,
                 &format!("lane {lane} broke: {error}"),
@@ -269,7 +283,7 @@ impl Session {
                 });
                 None
             }
-            relay::Event::HoldsLastByte => Some(Event::HeldLastByte),
+            relay::Event::HoldsEnd => Some(Event::HeldLastByte),
             relay::Event::Broken { channel, error } => Some(Event::QemuFailed(failure(
                 ErrorKind::Qemu,
                 Fault::Receiver,
@@ -304,6 +318,9 @@ impl Session {
             }
             // With a monitor QMP says more, and says it soon.
             Says::Ended if self.monitor.is_some() || going.shut => None,
+            Says::Ended if self.handoff.stage() == handoff::Stage::Aborting => {
+                Some(Event::QemuGone)
+            }
             Says::Ended => Some(Event::QemuFailed(failure(
                 ErrorKind::Qemu,
                 Fault::Receiver,
@@ -335,16 +352,9 @@ impl Session {
         look: Result<Seen, sealift_qemu::Error>,
     ) -> Option<Event> {
         use sealift_qemu::machine::MigrationStatus as Status;
-        let seen = match look {
-            Ok(seen) => seen,
-            Err(sealift_qemu::Error::Closed { .. }) => return Some(Event::QemuGone),
-            Err(error) => {
-                return Some(Event::Failed(failure_of(
-                    ErrorKind::Qemu,
-                    Fault::Receiver,
-                    &error,
-                )));
-            }
+        let Ok(seen) = look else {
+            self.socket_closed(going);
+            return None;
         };
         if going.continuing {
             let resumed = seen.events.iter().find(|event| event.name == "RESUME");
@@ -356,6 +366,11 @@ impl Session {
                 going.continuing = false;
                 return Some(Event::QemuContinued { at_ns: now_ns() });
             }
+        }
+        if seen.status.running && !going.ordered {
+            // Nobody but this session may let it run.
+            going.ordered = true;
+            return Some(Event::QemuContinued { at_ns: now_ns() });
         }
         match seen.migration.status {
             Status::Completed if !seen.status.running => {
@@ -379,7 +394,8 @@ impl Session {
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
         let now = Instant::now();
-        if now.duration_since(going.heard) > SILENCE {
+        if going.tied && now.duration_since(going.heard) > SILENCE {
+            going.tied = false;
             return Some(Event::Lost(failure(
                 ErrorKind::Timeout,
                 Fault::Network,
@@ -443,7 +459,7 @@ impl Session {
                 }
                 Action::ReleaseLastByte => {
                     fault::at("before-release");
-                    self.clearance.release_last_byte();
+                    self.clearance.release_end();
                     fault::at("after-release");
                 }
                 Action::KillQemu => self.kill_qemu(going),
@@ -525,61 +541,92 @@ impl Session {
             return;
         };
         going.continuing = true;
+        going.ordered = true;
         let done = going.done.clone();
         if let Some(watch) = &going.watch {
             watch.hurry();
         }
         tokio::spawn(async move {
-            if let Err(error) = monitor.ask(Machine::cont).await {
-                let _ = done.send(Done::Event(Event::Failed(failure_of(
-                    ErrorKind::Qemu,
-                    Fault::Receiver,
-                    &error,
-                ))));
-                return;
+            match monitor.ask(Machine::cont).await {
+                // One that takes long is watched on.
+                Ok(()) | Err(sealift_qemu::Error::NoAnswer { .. }) => {}
+                Err(error) => {
+                    let why = failure_of(ErrorKind::Qemu, Fault::Receiver, &error);
+                    let _ = done.send(Done::Event(Event::QemuFailed(why)));
+                    return;
+                }
             }
             // The network learns a little later; the guest runs by now, and an error here is not worth more than that.
             let _ = monitor.ask(Machine::announce_self).await;
         });
     }
 
-    fn kill_qemu(&self, going: &Going) {
-        self.closer.close();
-        let done = going.done.clone();
+    /// QEMU's control socket was closed. That its process has ended is another thing.
+    fn socket_closed(&self, going: &Going) {
+        let (monitor, done) = (self.monitor.clone(), going.done.clone());
+        tokio::spawn(async move {
+            let ended = match monitor {
+                Some(monitor) => monitor.ends_within(QUITS_WITHIN).await,
+                None => false,
+            };
+            let _ = done.send(Done::Event(if ended {
+                Event::QemuGone
+            } else {
+                Event::Failed(failure(
+                    ErrorKind::Qemu,
+                    Fault::Receiver,
+                    "the destination's QEMU closed its control socket, and lives: it cannot be told anything any more",
+                ))
+            }));
+        });
+    }
+
+    fn kill_qemu(&mut self, going: &Going) {
         match self.monitor.clone() {
             Some(monitor) => {
+                self.closer.close();
+                let done = going.done.clone();
                 tokio::spawn(async move {
-                    let gone = monitor
-                        .ask(|machine| {
-                            machine.quit()?;
-                            machine.gone(QUITS_WITHIN)
-                        })
-                        .await;
-                    if let Ok(true) | Err(sealift_qemu::Error::Closed { .. }) = gone {
+                    if monitor.end(QUITS_WITHIN).await {
                         let _ = done.send(Done::Event(Event::QemuGone));
                     }
                 });
             }
-            // A QEMU whose incoming channel ends before its last byte ends by itself.
+            // The stream ends before its end: QEMU fails, and ends by itself. That it has shows in its closing the channel.
             None => {
-                let _ = done.send(Done::Event(Event::QemuGone));
+                self.inbound.close();
+                self.clearance.abandon();
             }
         }
     }
 
-    async fn finish(mut self, outcome: Outcome) -> Ending {
-        let certain = !matches!(outcome, Outcome::InDoubt { .. });
+    async fn finish(mut self, outcome: Outcome, cancel: &mut mpsc::Receiver<()>) -> Ending {
+        let (in_doubt, confirmed) = match &outcome {
+            Outcome::InDoubt { .. } => (true, false),
+            Outcome::Aborted { confirmed, .. } => (false, *confirmed),
+            Outcome::Moved { .. } => (false, self.story.source_knows),
+        };
         let ending = self.story.end(outcome, &self.inbound.standing());
-        self.journal.end(certain).await;
+        self.journal.end(confirmed).await;
         self.sender.close(FAREWELL).await;
+        if in_doubt && self.monitor.is_none() {
+            // Without the rest of its stream QEMU would end, and with it what may be the only copy of the guest.
+            self.story.tell(What::Warning {
+                message: format!(
+                    "{}; this process holds the guest for QEMU: end it only when the guest runs at the source",
+                    ending.line()
+                ),
+            });
+            let _ = cancel.recv().await;
+        }
         self.inbound.close();
         self.closer.close();
         ending
     }
 }
 
-/// How long QEMU may take to end in good order.
-const QUITS_WITHIN: Duration = Duration::from_secs(10);
+/// How long QEMU may take to end in good order; three times this is within what the machine waits for it.
+const QUITS_WITHIN: Duration = Duration::from_secs(4);
 /// How long the last messages may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
 

@@ -18,6 +18,8 @@ pub(crate) struct Story {
     pub(crate) page_bytes: u64,
     pub(crate) stage: Stage,
     pub(crate) teller: Teller,
+    /// The source has said Done.
+    pub(crate) source_knows: bool,
     /// What the wire and the guest had when progress was told last.
     pub(crate) last: Standing,
 }
@@ -46,7 +48,10 @@ impl Story {
             StageChange::StopAndCopy { .. } => self.stage(Stage::StopAndCopy),
             StageChange::Intent => self.stage(Stage::Commitment),
             StageChange::Commit { .. } => self.stage(Stage::Activation),
-            StageChange::Done => self.stage(Stage::Done),
+            StageChange::Done => {
+                self.source_knows = true;
+                self.stage(Stage::Done);
+            }
             StageChange::Abort(_) => self.teller = Teller::Peer,
             _ => {}
         }

@@ -20,12 +20,13 @@ use sealift::outcome::Ending;
 use sealift_net::Error;
 use sealift_net::outbound::{self, Outbound};
 use sealift_qemu::channel::Closer;
+use sealift_qemu::machine::MigrationStatus;
 use sealift_session::clock::Pings;
 use sealift_session::control::{
     Direction, Epoch, ErrorKind, Failure, Fault, Frame, Message, Pong, Received, RunState,
     StageChange,
 };
-use sealift_session::handoff::source::{Action, Event, Outcome, SourceHandoff};
+use sealift_session::handoff::source::{self as handoff, Action, Event, Outcome, SourceHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -68,6 +69,8 @@ pub(crate) struct Carry {
     pub(crate) signals: Signals,
     /// What the guest did when it was last known, for a QEMU that cannot be asked.
     pub(crate) run_state: RunState,
+    /// It ran, and this program paused it, to go on at the destination.
+    pub(crate) paused_for_the_move: bool,
     /// The names of the guest's RAM blocks, for reading its memory again.
     pub(crate) blocks: Vec<String>,
     pub(crate) digest: sealift_pages::Algorithm,
@@ -102,6 +105,8 @@ struct Going {
     watch: Option<Watch>,
     done: mpsc::UnboundedSender<Done>,
     pings: Pings,
+    /// The control channel stands.
+    tied: bool,
     heard: Instant,
     told: Instant,
     pinged: Instant,
@@ -124,6 +129,7 @@ impl Carry {
             watch,
             done,
             pings: Pings::default(),
+            tied: true,
             heard: now,
             told: now,
             pinged: now - PING,
@@ -140,15 +146,16 @@ impl Carry {
             }
             let deadline = going.deadline;
             let happened = tokio::select! {
+                // What the peer can bring about as often as it likes comes last.
                 biased;
-                received = self.link.receiver.receive() => Happened::Message(received),
-                Some(event) = sources.outbound.recv() => Happened::Outbound(event),
-                Some(event) = sources.ingest.recv() => Happened::Ingest(event),
+                wait = Armed::passed(deadline) => Happened::Deadline(wait),
+                () = self.signals.next() => Happened::Signal,
                 Some(event) = finished.recv() => Happened::Done(event),
                 Some(look) = looks.recv() => Happened::Seen(look),
-                () = self.signals.next() => Happened::Signal,
-                wait = Armed::passed(deadline) => Happened::Deadline(wait),
                 _ = ticks.tick() => Happened::Tick,
+                Some(event) = sources.ingest.recv() => Happened::Ingest(event),
+                Some(event) = sources.outbound.recv() => Happened::Outbound(event),
+                received = self.link.receiver.receive(), if going.tied => Happened::Message(received),
             };
             outcome = self.happened(&mut going, happened);
         }
@@ -161,14 +168,14 @@ impl Carry {
                 going.heard = Instant::now();
                 events.extend(self.message(going, received.message));
             }
-            Happened::Message(Err(error)) => events.push(Event::Lost(lost(&error))),
+            Happened::Message(Err(error)) => {
+                going.tied = false;
+                events.push(Event::Lost(lost(&error)));
+            }
             Happened::Outbound(event) => events.extend(self.outbound(event)),
             Happened::Ingest(event) => events.extend(self.ingest(going, event)),
             Happened::Seen(Ok(seen)) => events.extend(self.seen(going, seen)),
-            Happened::Seen(Err(error)) => events.push(match error {
-                sealift_qemu::Error::Closed { .. } => Event::QemuGone,
-                error => Event::Failed(failure_of(ErrorKind::Qemu, Fault::Source, &error)),
-            }),
+            Happened::Seen(Err(_)) => self.socket_closed(going),
             Happened::Done(done) => events.extend(self.done(done)),
             Happened::Signal => events.push(Event::Cancel),
             Happened::Tick => events.extend(self.tick(going)),
@@ -271,7 +278,8 @@ impl Carry {
                     ))),
                 }
             }
-            outbound::Event::LaneLost { lane, error } => Some(Event::Lost(failure(
+            // The control channel stands: the receiver is told.
+            outbound::Event::LaneLost { lane, error } => Some(Event::Failed(failure(
                 ErrorKind::Timeout,
                 Fault::Network,
                 &format!("lane {lane} broke: {error}"),
@@ -300,10 +308,12 @@ impl Carry {
                 vec![]
             }
             ingest::Event::Ended => vec![self.closed(going)],
-            ingest::Event::Broken(error) => {
-                self.story.channel_broke(&error);
-                vec![self.closed(going)]
-            }
+            // Not a close: QEMU had something left to read, or was cut off.
+            ingest::Event::Broken(error) => vec![Event::QemuFailed(failure(
+                ErrorKind::Qemu,
+                Fault::Source,
+                &format!("the source's QEMU broke its channel off: {error}"),
+            ))],
             ingest::Event::Unsupported(what) => vec![Event::Failed(failure(
                 ErrorKind::Qemu,
                 Fault::User,
@@ -312,15 +322,25 @@ impl Carry {
         }
     }
 
+    /// What the guest did before it was stopped for the move. Where two say different things, it stays paused: whoever paused it can let
+    /// it go on.
+    fn left_in(&self, going: &Going) -> RunState {
+        match (self.paused_for_the_move, going.streamed) {
+            (true, _) => RunState::Running,
+            (false, Some(streamed)) if self.run_state == RunState::Running => streamed,
+            (false, _) => self.run_state,
+        }
+    }
+
     fn closed(&self, going: &Going) -> Event {
         Event::QemuClosed {
-            run_state: going.streamed.unwrap_or(self.run_state),
+            run_state: self.left_in(going),
         }
     }
 
     /// The guest has stopped, if that was not known.
     fn stopped(&mut self, going: &Going) -> Vec<Event> {
-        if self.handoff.stage() != sealift_session::handoff::source::Stage::PreCopy {
+        if self.handoff.stage() != handoff::Stage::PreCopy {
             return vec![];
         }
         if let Some(watch) = &going.watch {
@@ -348,7 +368,7 @@ impl Carry {
         self.story.qemu_says(&seen.migration);
         match seen.migration.status {
             Status::Completed => vec![Event::QemuCompleted {
-                run_state: going.streamed.unwrap_or(self.run_state),
+                run_state: self.left_in(going),
             }],
             Status::Failed | Status::Cancelled => vec![Event::QemuFailed(failure(
                 if seen.migration.status == Status::Failed {
@@ -371,7 +391,8 @@ impl Carry {
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
         let now = Instant::now();
-        if now.duration_since(going.heard) > SILENCE {
+        if going.tied && now.duration_since(going.heard) > SILENCE {
+            going.tied = false;
             return Some(Event::Lost(failure(
                 ErrorKind::Timeout,
                 Fault::Network,
@@ -379,7 +400,8 @@ impl Carry {
             )));
         }
         let standing = self.outbound.standing();
-        if self.pace.adjust(&standing) {
+        let running = self.handoff.stage() == handoff::Stage::PreCopy;
+        if running && self.pace.adjust(&standing) {
             // An error is the end of QEMU's channel, which is told elsewhere.
             let _ = self.return_path.open_gate();
         }
@@ -423,14 +445,21 @@ impl Carry {
                     if let Some(watch) = &going.watch {
                         watch.hurry();
                     }
-                    // If QEMU has closed its channel already, it will say so itself.
                     fault::at("before-shut");
-                    let _ = self.return_path.shut();
+                    let told = self.return_path.shut();
                     fault::at("after-shut");
+                    // A QEMU that could not be told has not completed.
+                    if let Err(error) = told {
+                        let why = format!(
+                            "the source's QEMU closed its channel before it was told to complete: {error}"
+                        );
+                        let failed = failure(ErrorKind::Qemu, Fault::Source, &why);
+                        actions.extend(self.handoff.handle(Event::QemuFailed(failed)));
+                    }
                 }
                 Action::ReadMemory => self.read_memory(going),
                 Action::CancelQemu => self.cancel_qemu(),
-                Action::EndQemu => self.ask_qemu(sealift_qemu::machine::Machine::quit),
+                Action::EndQemu => self.end_qemu(),
                 Action::KeepQemu => self.story.kept(),
                 Action::Arm(wait) => going.deadline = Some(Armed::now(wait)),
                 Action::RefuseCancel => self.story.tell(What::Warning {
@@ -491,6 +520,26 @@ impl Carry {
         }
     }
 
+    /// QEMU's control socket was closed. That its process has ended is another thing, and decides what may be said of the guest.
+    fn socket_closed(&self, going: &Going) {
+        let (monitor, done) = (self.monitor.clone(), going.done.clone());
+        tokio::spawn(async move {
+            let ended = match monitor {
+                Some(monitor) => monitor.ends_within(ENDS_WITHIN).await,
+                None => false,
+            };
+            let _ = done.send(Done::Event(if ended {
+                Event::QemuGone
+            } else {
+                Event::Failed(failure(
+                    ErrorKind::Qemu,
+                    Fault::Source,
+                    "the source's QEMU closed its control socket, and lives: what becomes of the guest cannot be seen any more",
+                ))
+            }));
+        });
+    }
+
     fn read_memory(&self, going: &Going) {
         let Some(monitor) = self.monitor.clone() else {
             return;
@@ -524,11 +573,61 @@ impl Carry {
         }
     }
 
-    async fn finish(mut self, outcome: Outcome, going: &Going) -> Ending {
+    /// The guest runs at the destination: the copy here goes.
+    fn end_qemu(&self) {
+        if let Some(monitor) = self.monitor.clone() {
+            let reporter = self.story.voice();
+            self.story.pending(tokio::spawn(async move {
+                let quit = monitor.ask(sealift_qemu::machine::Machine::quit).await;
+                if quit.is_err() || !monitor.ends_within(QUITS_WITHIN).await {
+                    reporter.warn("the source's QEMU did not end: end it, and never let it run, for the guest runs at the destination");
+                }
+            }));
+        }
+    }
+
+    /// A QEMU that completed before it could be told to give up holds the guest stopped. The receiver was never told that it may run, and
+    /// never will be: it goes on here.
+    async fn let_run(&self, going: &Going) -> bool {
+        let Some(monitor) = self.monitor.clone() else {
+            return false;
+        };
+        if self.left_in(going) != RunState::Running {
+            return false;
+        }
+        let deadline = Instant::now() + ENDS_WITHIN;
+        loop {
+            let asked = monitor.ask(|machine| Ok(machine.migration()?.status)).await;
+            match asked {
+                Ok(MigrationStatus::Completed) => {
+                    return monitor
+                        .ask(sealift_qemu::machine::Machine::cont)
+                        .await
+                        .is_ok();
+                }
+                Ok(status) if !status.is_final() && Instant::now() < deadline => {
+                    tokio::time::sleep(TICK).await;
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    async fn finish(mut self, mut outcome: Outcome, going: &Going) -> Ending {
         self.story.settle().await;
+        if let Outcome::StillAtSource { stopped, .. } = &mut outcome
+            && self.let_run(going).await
+        {
+            *stopped = false;
+        }
         let standing = self.outbound.standing();
         let offset = going.pings.offset();
-        let certain = !matches!(outcome, Outcome::InDoubt { .. } | Outcome::Gone { .. });
+        // The receiver needs to be able to learn what it has not heard.
+        let certain = match &outcome {
+            Outcome::Moved { .. } => true,
+            Outcome::StillAtSource { .. } => self.story.receiver_let_go,
+            Outcome::InDoubt { .. } | Outcome::Gone { .. } => false,
+        };
         self.journal.end(certain).await;
         let ending = self.story.end(outcome, &standing, &self.pace, &offset);
         // What was said last must reach the receiver before the connection goes.
@@ -541,6 +640,10 @@ impl Carry {
     }
 }
 
+/// How long a process may take to end after it has closed its control socket: it closes it as one of the last things.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How long QEMU may take to end in good order.
+const QUITS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last messages may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
 

@@ -7,6 +7,7 @@ use sealift_qemu::machine::Machine;
 use sealift_session::control::{Admission, Bytes, Invalid, RamBlock, RamBlocks, RunState, Text};
 
 use super::prologue::Facts;
+use crate::guest::{NAMELESS, UNKNOWN};
 
 /// What QEMU says of its guest before it migrates.
 #[derive(Clone, Debug)]
@@ -42,9 +43,6 @@ pub(crate) fn run_state(word: &str) -> RunState {
     }
 }
 
-/// Guests without a name are called this. QEMU has none by itself, and the admission wants one.
-const NAMELESS: &str = "unnamed";
-
 /// The admission. What the operator says counts most, then what QEMU says, then the stream.
 pub(crate) fn admission(
     facts: &Facts,
@@ -69,7 +67,7 @@ fn build(
         .machine
         .as_deref()
         .or_else(|| asked.map(|asked| asked.machine.as_str()))
-        .unwrap_or("unknown");
+        .unwrap_or(UNKNOWN);
     let uuid = facts
         .uuid
         .or_else(|| asked.and_then(|asked| asked.uuid))

@@ -18,7 +18,7 @@ use sealift_net::outbound::Lane;
 use sealift_net::target::Target;
 use sealift_net::{Error, lane};
 use sealift_pages::PageSize;
-use sealift_seal::{Keyed, Seed, Source, Suite};
+use sealift_seal::{Seed, Source, Suite};
 use sealift_session::control::{
     Admission, Direction, Distinct, Epoch, Frame, Invalid, LaneCount, Message, MirrorBudget, Offer,
     SessionId, Text,
@@ -168,8 +168,7 @@ impl Link {
     pub(crate) async fn open_lanes(
         &mut self,
         pki: &Pki,
-        session: SessionId,
-        keys: &mut Keyed<Source>,
+        agreed: &mut Agreed<Source>,
     ) -> Result<Vec<Lane>, Ending> {
         let tokens = match self.next(pki).await?.message {
             Message::LaneTokens(tokens) => tokens,
@@ -179,6 +178,10 @@ impl Link {
                 return Err(Ending::new(Kind::StillAtSource, message).fault(Fault::Peer));
             }
         };
+        tokens
+            .check_within(&agreed.choice)
+            .map_err(|invalid| Ending::because(Kind::StillAtSource, &invalid).fault(Fault::Peer))?;
+        let (session, keys) = (agreed.session, &mut agreed.keyed);
         let key = keys.lane_hello_key().map_err(|error| broken(&error))?;
         let mut lanes = Vec::new();
         for token in tokens.as_slice() {

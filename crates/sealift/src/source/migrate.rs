@@ -1,5 +1,6 @@
 //! `sealift migrate`: gives QEMU its orders over QMP, from the first capability to the last `quit`.
 
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,18 +10,15 @@ use sealift::reporter::Reporter;
 use sealift_pages::PageSize;
 use sealift_qemu::channel::Channel;
 use sealift_qemu::machine::Machine;
-use sealift_session::control::SessionId;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::guest::Asked;
-use super::link::Link;
 use super::setup::{Before, set_up};
-use super::{Qemu, Way, go, new_session, read_prologue};
+use super::{Asking, Qemu, Way, cancelled, go, new_session, read_prologue};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
-use sealift_session::handshake::source::Negotiated;
 
 /// How QEMU calls the channel that it is given.
 const CHANNEL: &str = "sealift";
@@ -49,55 +47,53 @@ pub(crate) async fn run(arguments: &Arguments, reporter: Arc<Reporter>) -> Endin
     };
     let prepared = tokio::select! {
         prepared = prepare(arguments, &way) => prepared,
-        () = signals.next() => Err(Ending::new(Kind::Cancelled, "cancelled before anything was sent")),
+        () = signals.next() => Err(cancelled()),
     };
     match prepared {
-        Ok(prepared) => order(arguments, &way, prepared, signals).await,
+        Ok(prepared) => order(way, prepared, !arguments.no_live, signals).await,
         Err(ending) => ending,
     }
 }
 
 /// Everything that can be found out before QEMU is touched.
 struct Prepared {
-    started: Instant,
-    session: SessionId,
     monitor: Monitor,
     asked: Asked,
-    link: Link,
-    negotiated: Negotiated,
+    asking: Asking,
 }
 
 async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
     let started = Instant::now();
+    let qemu = |error: &sealift_qemu::Error| ending::of_qemu(error);
     let monitor = Monitor::open(arguments.qmp.clone())
         .await
-        .map_err(|error| ending::of_qemu(&error))?;
+        .map_err(|error| qemu(&error))?;
     let asked = monitor
         .ask(Asked::ask)
         .await
-        .map_err(|error| ending::of_qemu(&error))?;
+        .map_err(|error| qemu(&error))?;
     let reasons = monitor
         .ask(|machine| Ok(machine.migration()?.blocked_reasons))
         .await
-        .map_err(|error| ending::of_qemu(&error))?;
+        .map_err(|error| qemu(&error))?;
     if let Some(reason) = reasons.first() {
-        return Err(Ending::new(
-            Kind::StillAtSource,
-            format!("QEMU says that this guest cannot be migrated: {reason}"),
-        )
-        .fault(Fault::Guest));
+        let message = format!("QEMU says that this guest cannot be migrated: {reason}");
+        return Err(Ending::new(Kind::StillAtSource, message).fault(Fault::Guest));
     }
     let session = new_session()?;
     let page_size = PageSize::new(PAGE)
         .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
     let (link, negotiated) = way.negotiate(session, page_size).await?;
     Ok(Prepared {
-        started,
-        session,
         monitor,
         asked,
-        link,
-        negotiated,
+        asking: Asking {
+            session,
+            started,
+            link,
+            negotiated,
+            page_size,
+        },
     })
 }
 
@@ -105,51 +101,46 @@ async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
 /// before the stream can say it.
 const PAGE: usize = 4096;
 
-async fn order(arguments: &Arguments, way: &Way, prepared: Prepared, signals: Signals) -> Ending {
+/// Sets QEMU up, migrates, and leaves everything as it was when that comes to nothing.
+async fn order(way: Way, prepared: Prepared, live: bool, signals: Signals) -> Ending {
     let Prepared {
-        started,
-        session,
         monitor,
         asked,
-        link,
-        negotiated,
+        asking,
     } = prepared;
+    let before = match monitor.ask(Before::of).await {
+        Ok(before) => before,
+        Err(error) => return ending::of_qemu(&error),
+    };
     let max_downtime = way.max_downtime;
-    let switchover_ack = negotiated.destination().switchover_ack;
-    let pause = arguments.no_live && asked.running;
+    let switchover_ack = asking.negotiated.destination().switchover_ack;
+    let pause = !live && asked.running;
+    let way = Way { pause, ..way };
     let set = monitor
         .ask(move |machine| {
-            let before = set_up(machine, max_downtime, switchover_ack)?;
+            set_up(machine, max_downtime, switchover_ack)?;
             if pause {
                 machine.stop()?;
             }
-            Ok(before)
+            Ok(())
         })
         .await;
-    let before = match set {
-        Ok((before, _)) => before,
-        Err(error) => return ending::of_qemu(&error),
+    let ending = match set {
+        Ok(()) => migrate(&way, asking, &monitor, asked, signals).await,
+        Err(error) => ending::of_qemu(&error),
     };
-    let ending = migrate(
-        way, session, link, negotiated, &monitor, asked, signals, started,
-    )
-    .await;
     if ending.guest_stays() {
         undo(&monitor, before, pause).await;
     }
     ending
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is moved on to the session")]
 async fn migrate(
     way: &Way,
-    session: SessionId,
-    link: Link,
-    negotiated: Negotiated,
+    asking: Asking,
     monitor: &Monitor,
     asked: Asked,
-    signals: Signals,
-    started: Instant,
+    mut signals: Signals,
 ) -> Ending {
     let (theirs, channel) = match Channel::pair() {
         Ok(pair) => pair,
@@ -159,7 +150,6 @@ async fn migrate(
     let (read, write) = channel.split();
     let begun = monitor
         .ask(move |machine| {
-            use std::os::fd::AsFd as _;
             machine.qmp().pass_fd(CHANNEL, theirs.as_fd())?;
             machine.migrate(&format!("fd:{CHANNEL}"))
         })
@@ -167,7 +157,11 @@ async fn migrate(
     if let Err(error) = begun {
         return ending::of_qemu(&error);
     }
-    let prologue = match read_prologue(read).await {
+    let prologue = tokio::select! {
+        prologue = read_prologue(read) => prologue,
+        () = signals.next() => Err(cancelled()),
+    };
+    let prologue = match prologue {
         Ok(prologue) => prologue,
         Err(ending) => {
             closer.close();
@@ -184,7 +178,7 @@ async fn migrate(
         monitor: Some(monitor.clone()),
         asked: Some(asked),
     };
-    let ending = go(way, session, link, negotiated, qemu, signals, started).await;
+    let ending = go(way, asking, qemu, signals).await;
     closer.close();
     ending
 }

@@ -35,7 +35,7 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::journal::About;
 use sealift_identity::{Pki, Side};
-use sealift_net::outbound::{Outbound, Plan};
+use sealift_net::outbound::{Lane, Outbound, Plan};
 use sealift_net::target::Target;
 use sealift_pages::{Draft, PageSize};
 use sealift_precopy::VersionMap;
@@ -43,6 +43,7 @@ use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_session::control::{LaneCount, RunState, SessionId};
 use sealift_session::handoff::SourceHandoff;
 use sealift_session::handoff::source::{Completion, Terms};
+use sealift_session::handshake::Agreed;
 use sealift_session::handshake::source::Negotiated;
 use tokio::sync::mpsc;
 
@@ -84,6 +85,8 @@ pub(crate) struct Way {
     keep: bool,
     /// Bytes per second that the lanes may take together.
     bandwidth: Option<u64>,
+    /// The guest was running, and is paused for the move.
+    pause: bool,
 }
 
 impl Way {
@@ -114,6 +117,7 @@ impl Way {
             name: None,
             keep: true,
             bandwidth: None,
+            pause: false,
         })
     }
 
@@ -200,16 +204,111 @@ fn no_prologue(why: &NoPrologue) -> Ending {
     }
 }
 
-/// From a guest that is known and a receiver that was asked to the end.
-async fn go(
-    way: &Way,
+/// A receiver that was asked, and what was agreed on with it so far.
+struct Asking {
     session: SessionId,
-    mut link: Link,
-    negotiated: Negotiated,
-    qemu: Qemu,
-    signals: Signals,
     started: Instant,
-) -> Ending {
+    link: Link,
+    negotiated: Negotiated,
+    /// The page size that was offered.
+    page_size: PageSize,
+}
+
+/// Everything that is agreed on before pages go.
+struct Ready {
+    session: SessionId,
+    started: Instant,
+    link: Link,
+    agreed: Agreed<sealift_seal::Source>,
+    lanes: Vec<Lane>,
+    /// The receiver controls its QEMU.
+    managed: bool,
+    page_size: PageSize,
+}
+
+/// From a guest that is known and a receiver that was asked to the end.
+async fn go(way: &Way, asking: Asking, qemu: Qemu, mut signals: Signals) -> Ending {
+    let ready = tokio::select! {
+        ready = agree(way, asking, &qemu) => ready,
+        () = signals.next() => Err(cancelled()),
+    };
+    match ready {
+        Ok(ready) => carry(way, ready, qemu, signals)
+            .await
+            .unwrap_or_else(|ending| ending),
+        Err(ending) => ending,
+    }
+}
+
+/// Somebody wanted it to end before it began.
+fn cancelled() -> Ending {
+    Ending::new(Kind::Cancelled, "cancelled before anything was sent")
+}
+
+async fn agree(way: &Way, asking: Asking, qemu: &Qemu) -> Result<Ready, Ending> {
+    let Asking {
+        session,
+        started,
+        mut link,
+        negotiated,
+        page_size: offered,
+    } = asking;
+    let facts = &qemu.prologue.facts;
+    let page_size = page_size(facts)?;
+    if page_size != offered {
+        let message = format!(
+            "the guest's pages have {} bytes, and {} were agreed on before that was known",
+            page_size.bytes(),
+            offered.bytes()
+        );
+        return Err(Ending::new(Kind::StillAtSource, message)
+            .fault(Fault::Guest)
+            .advice("use sealift send, which sees the guest first"));
+    }
+    let admission = guest::admission(facts, qemu.asked.as_ref(), way.name.as_deref(), page_size)?;
+    let managed = negotiated.destination().managed;
+    let mut agreed = link.admit(&way.pki, negotiated, admission).await?;
+    way.tell(
+        session,
+        What::Admitted(Admitted {
+            guest: named(&agreed),
+            memory_bytes: agreed.admission.memory_needed,
+            lanes: agreed.choice.lanes.lanes(),
+            suite: agreed.suite,
+            access: Access::Stream,
+            access_reason: story::ACCESS_REASON.to_owned(),
+        }),
+    );
+    let lanes = link.open_lanes(&way.pki, &mut agreed).await?;
+    Ok(Ready {
+        session,
+        started,
+        link,
+        agreed,
+        lanes,
+        managed,
+        page_size,
+    })
+}
+
+/// The guest, as it is told.
+fn named(agreed: &Agreed<sealift_seal::Source>) -> Guest {
+    Guest {
+        name: Some(agreed.admission.name.as_str().to_owned()),
+        uuid: (agreed.admission.uuid != [0; 16]).then_some(agreed.admission.uuid),
+    }
+}
+
+async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<Ending, Ending> {
+    let Ready {
+        session,
+        started,
+        link,
+        agreed,
+        lanes,
+        managed,
+        page_size,
+    } = ready;
     let Qemu {
         prologue,
         write,
@@ -218,84 +317,24 @@ async fn go(
         monitor,
         asked,
     } = qemu;
-    let facts = &prologue.facts;
-    let page_size = match page_size(facts) {
-        Ok(page_size) => page_size,
-        Err(ending) => return ending,
+    let guest = named(&agreed);
+    let blocks = agreed.admission.blocks.as_slice().iter();
+    let blocks = blocks.map(|block| String::from_utf8_lossy(block.name()).into_owned());
+    let blocks = blocks.collect();
+    let digest = agreed.digest;
+    let facts = Facts {
+        guest,
+        peer: Some(link.peer.clone()),
+        lanes: agreed.choice.lanes.lanes(),
+        suite: agreed.suite,
+        tls: Some(crate::TLS.to_owned()),
+        algorithm: digest,
+        page_bytes: page_size.bytes() as u64,
+        unmanaged: unmanaged(managed, monitor.is_some()),
+        keep_source: way.keep,
     };
-    let admission = match guest::admission(facts, asked.as_ref(), way.name.as_deref(), page_size) {
-        Ok(admission) => admission,
-        Err(ending) => return ending,
-    };
-    let destination = negotiated.destination().clone();
-    let mut agreed = match link.admit(&way.pki, negotiated, admission).await {
-        Ok(agreed) => agreed,
-        Err(ending) => return ending,
-    };
-    let names: Vec<String> = agreed
-        .admission
-        .blocks
-        .as_slice()
-        .iter()
-        .map(|block| String::from_utf8_lossy(block.name()).into_owned())
-        .collect();
-    let guest = Guest {
-        name: Some(agreed.admission.name.as_str().to_owned()),
-        uuid: (agreed.admission.uuid != [0; 16]).then_some(agreed.admission.uuid),
-    };
-    way.tell(
-        session,
-        What::Admitted(Admitted {
-            guest: guest.clone(),
-            memory_bytes: agreed.admission.memory_needed,
-            lanes: agreed.choice.lanes.lanes(),
-            suite: agreed.suite,
-            access: Access::Stream,
-            access_reason: story::ACCESS_REASON.to_owned(),
-        }),
-    );
-    let journal = Journals::create(
-        &way.journals,
-        session.0,
-        Side::Source,
-        About {
-            guest_name: agreed.admission.name.as_str().to_owned(),
-            guest_uuid: agreed.admission.uuid,
-            peer_name: way.order.peer_name.clone(),
-            qmp_address: monitor
-                .as_ref()
-                .map(|monitor| monitor.address().to_string()),
-        },
-    );
-    let journal = match journal.await {
-        Ok(journal) => journal,
-        Err(error) => {
-            return Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost);
-        }
-    };
-    let lanes = match link.open_lanes(&way.pki, session, &mut agreed.keyed).await {
-        Ok(lanes) => lanes,
-        Err(ending) => return ending,
-    };
-
-    let story = Story::new(
-        Arc::clone(&way.reporter),
-        session,
-        Facts {
-            guest,
-            peer: Some(link.peer.clone()),
-            lanes: agreed.choice.lanes.lanes(),
-            suite: agreed.suite,
-            tls: Some(crate::TLS.to_owned()),
-            algorithm: agreed.digest,
-            page_bytes: page_size.bytes() as u64,
-            unmanaged: unmanaged(destination.managed, monitor.is_some()),
-            keep_source: way.keep,
-        },
-        started,
-    );
     let terms = Terms {
-        managed: destination.managed,
+        managed,
         verify: agreed.offer.verify_full,
         keep: way.keep,
         completion: match monitor {
@@ -303,9 +342,17 @@ async fn go(
             None => Completion::ByClose,
         },
     };
-    let (handoff, begun) = SourceHandoff::new(terms);
-    let run_state = asked.map_or(RunState::Running, |asked| asked.run_state);
-    let digest = agreed.digest;
+    let about = About {
+        guest_name: agreed.admission.name.as_str().to_owned(),
+        guest_uuid: agreed.admission.uuid,
+        peer_name: way.order.peer_name.clone(),
+        qmp_address: monitor
+            .as_ref()
+            .map(|monitor| monitor.address().to_string()),
+    };
+    let journal = Journals::create(&way.journals, session.0, Side::Source, about)
+        .await
+        .map_err(|error| Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost))?;
     let pipeline = Pipeline {
         prologue,
         page_size,
@@ -318,8 +365,12 @@ async fn go(
     };
     let (outbound, pace, sources) = match pipeline.start() {
         Ok(started) => started,
-        Err(ending) => return ending,
+        Err(ending) => {
+            journal.end(true).await;
+            return Err(ending);
+        }
     };
+    let (handoff, begun) = SourceHandoff::new(terms);
     let carry = Carry {
         link,
         outbound,
@@ -329,13 +380,14 @@ async fn go(
         handoff,
         journal,
         pace,
-        story,
+        story: Story::new(Arc::clone(&way.reporter), session, facts, started),
         signals,
-        run_state,
-        blocks: names,
+        run_state: asked.map_or(RunState::Running, |asked| asked.run_state),
+        paused_for_the_move: way.pause,
+        blocks,
         digest,
     };
-    carry.run(sources, begun).await
+    Ok(carry.run(sources, begun).await)
 }
 
 /// Why the hand-off is not managed, if it is not.
@@ -362,8 +414,8 @@ fn page_size(facts: &prologue::Facts) -> Result<PageSize, Ending> {
 struct Pipeline {
     prologue: Prologue,
     page_size: PageSize,
-    agreed: sealift_session::handshake::Agreed<sealift_seal::Source>,
-    lanes: Vec<sealift_net::outbound::Lane>,
+    agreed: Agreed<sealift_seal::Source>,
+    lanes: Vec<Lane>,
     closers: Arc<Mutex<Vec<Closer>>>,
     further: mpsc::Receiver<Channel>,
     max_downtime: Duration,

@@ -3,7 +3,8 @@
 //! ```text
 //!  receiver ─▶ SWITCHOVER_ACK ─▶ kept until the gate opens ─▶ QEMU may stop the guest
 //!              SHUT           ─▶ never passed: the session writes its own when the hand-off is decided
-//!              all else       ─▶ passed
+//!              PONG           ─▶ passed
+//!              all else       ─▶ belongs to post-copy, or is not known: the session ends
 //! ```
 
 use std::io::{self, Write as _};
@@ -39,7 +40,7 @@ pub(crate) enum Said {
     SwitchoverAck,
     /// It has loaded everything, or failed with this number.
     Shut(u32),
-    /// Something that cannot be told apart: it might be either of the above.
+    /// Something else. If it cannot be told apart, it might be either of the above.
     NotUnderstood,
 }
 
@@ -68,8 +69,9 @@ impl ReturnPath {
                     said.push(Said::SwitchoverAck);
                 }
                 Item::Shut(value) => said.push(Said::Shut(value)),
-                Item::Opaque(_) => said.push(Said::NotUnderstood),
-                item => item.emit(&mut passed),
+                Item::Pong(_) => item.emit(&mut passed),
+                // What belongs to post-copy has no place here, and could be more than QEMU takes at once.
+                _ => said.push(Said::NotUnderstood),
             }
         }
         self.rest = input.to_vec();

@@ -12,7 +12,7 @@ use sealift_qemu::channel::{Channel, Listener};
 use tokio::sync::mpsc;
 
 use super::guest::Asked;
-use super::{Qemu, Way, go, new_session, page_size, read_prologue};
+use super::{Asking, Qemu, Way, cancelled, go, new_session, page_size, read_prologue};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -172,15 +172,23 @@ async fn session(
             None => None,
         };
         let session = new_session()?;
-        let (link, negotiated) = way.negotiate(session, page_size(&prologue.facts)?).await?;
-        Ok::<_, Ending>((prologue, monitor, asked, session, link, negotiated))
+        let page_size = page_size(&prologue.facts)?;
+        let (link, negotiated) = way.negotiate(session, page_size).await?;
+        let asking = Asking {
+            session,
+            started,
+            link,
+            negotiated,
+            page_size,
+        };
+        Ok::<_, Ending>((prologue, monitor, asked, asking))
     };
     let prepared = tokio::select! {
         prepared = prepared => prepared,
-        () = signals.next() => Err(Ending::new(Kind::Cancelled, "cancelled before anything was sent")),
+        () = signals.next() => Err(cancelled()),
     };
     let ending = match prepared {
-        Ok((prologue, monitor, asked, session, link, negotiated)) => {
+        Ok((prologue, monitor, asked, asking)) => {
             let qemu = Qemu {
                 prologue,
                 write,
@@ -189,7 +197,7 @@ async fn session(
                 monitor,
                 asked,
             };
-            go(way, session, link, negotiated, qemu, signals, started).await
+            go(way, asking, qemu, signals).await
         }
         Err(ending) => ending,
     };

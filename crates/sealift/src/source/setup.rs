@@ -15,64 +15,69 @@ pub(crate) struct Before {
 }
 
 /// Capabilities that would keep pages from being recognised, or take the hand-off out of sealift's hands.
-const OFF: [&str; 10] = [
+const OFF: [&str; 13] = [
     "auto-converge",
     "background-snapshot",
     "compress",
+    "dirty-limit",
     "mapped-ram",
     "multifd",
+    "pause-before-switchover",
     "postcopy-ram",
     "rdma-pin-all",
     "x-colo",
     "x-ignore-shared",
     "xbzrle",
+    "zero-copy-send",
 ];
 
 /// QEMU's own limit, 128 MiB/s by default, is lifted: what the link takes is known here, and told to QEMU by not reading. This is beyond
 /// any link, and below what overflows where QEMU multiplies it.
 const UNLIMITED: u64 = 1 << 40;
 
-/// Sets it up. `switchover_ack`: the destination's QEMU can say when the guest may be stopped. Returns what was there before, and
-/// whether this QEMU will wait for that word.
+/// Sets it up. `switchover_ack`: the destination's QEMU can say when the guest may be stopped.
 pub(crate) fn set_up(
     machine: &mut Machine,
     max_downtime: Duration,
     switchover_ack: bool,
-) -> Result<(Before, bool), Error> {
-    let capabilities = machine.capabilities()?;
-    let parameters = machine.parameters()?;
-    let gate = switchover_ack && capabilities.contains_key("switchover-ack");
+) -> Result<(), Error> {
+    let gate = switchover_ack && machine.capabilities()?.contains_key("switchover-ack");
     let mut wanted: Vec<(&str, bool)> = OFF.iter().map(|&name| (name, false)).collect();
     wanted.extend([
         ("return-path", true),
         ("switchover-ack", gate),
         ("events", true),
     ]);
-    let kept = [DOWNTIME, BANDWIDTH].into_iter().filter_map(|name| {
-        let value = parameters.get(name)?;
-        Some((name.to_owned(), value.clone()))
-    });
-    let before = Before {
-        parameters: kept.collect(),
-        capabilities,
-    };
     machine.set_capabilities(&wanted)?;
     let millis = u64::try_from(max_downtime.as_millis()).unwrap_or(u64::MAX);
-    machine.set_parameters(
-        [
-            (DOWNTIME.to_owned(), json!(millis)),
-            (BANDWIDTH.to_owned(), json!(UNLIMITED)),
-        ]
-        .into_iter()
-        .collect(),
-    )?;
-    Ok((before, gate))
+    let parameters = [
+        (DOWNTIME, json!(millis)),
+        (BANDWIDTH, json!(UNLIMITED)),
+        // sealift seals.
+        (TLS, json!("")),
+    ];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
+    machine.set_parameters(parameters.into_iter().collect())
 }
 
+const TLS: &str = "tls-creds";
 const DOWNTIME: &str = "downtime-limit";
 const BANDWIDTH: &str = "max-bandwidth";
 
 impl Before {
+    /// Asks for it.
+    pub(crate) fn of(machine: &mut Machine) -> Result<Self, Error> {
+        let parameters = machine.parameters()?;
+        let kept = [DOWNTIME, BANDWIDTH, TLS].into_iter().filter_map(|name| {
+            let value = parameters.get(name)?;
+            Some((name.to_owned(), value.clone()))
+        });
+        Ok(Self {
+            parameters: kept.collect(),
+            capabilities: machine.capabilities()?,
+        })
+    }
+
     /// Puts it back.
     pub(crate) fn restore(&self, machine: &mut Machine) -> Result<(), Error> {
         let capabilities: Vec<_> = self

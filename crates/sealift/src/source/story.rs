@@ -1,6 +1,5 @@
 //! What the source tells its operator, and remembers for the report.
 
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,11 +32,30 @@ pub(crate) struct Story {
     stopped_ns: Option<u64>,
     qemu_downtime: Option<Duration>,
     teller: Teller,
+    /// The receiver has said that nothing of the guest is left there.
+    pub(crate) receiver_let_go: bool,
     verified: Full,
     warned_stuck: bool,
-    broke: Option<String>,
     /// Orders to QEMU that are under way.
     pending: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Tells warnings from elsewhere.
+pub(crate) struct Voice {
+    reporter: Arc<Reporter>,
+    session: SessionId,
+}
+
+impl Voice {
+    pub(crate) fn warn(&self, message: &str) {
+        self.reporter.tell(Event {
+            at: SystemTime::now(),
+            session: Some(self.session),
+            what: What::Warning {
+                message: message.to_owned(),
+            },
+        });
+    }
 }
 
 /// What does not change any more.
@@ -72,9 +90,9 @@ impl Story {
             stopped_ns: None,
             qemu_downtime: None,
             teller: Teller::Us,
+            receiver_let_go: false,
             verified: Full::NotAsked,
             warned_stuck: false,
-            broke: None,
             pending: Mutex::default(),
         }
     }
@@ -108,8 +126,18 @@ impl Story {
 
     /// The receiver takes one.
     pub(crate) fn peer_step(&mut self, change: &StageChange) {
-        if let StageChange::Abort(_) = change {
-            self.teller = Teller::Peer;
+        match change {
+            StageChange::Abort(_) => self.teller = Teller::Peer,
+            StageChange::Aborted => self.receiver_let_go = true,
+            _ => {}
+        }
+    }
+
+    /// Something that can tell on its own.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice {
+            reporter: Arc::clone(&self.reporter),
+            session: self.session,
         }
     }
 
@@ -137,10 +165,6 @@ impl Story {
 
     pub(crate) const fn read_again(&mut self, bytes: u64) {
         self.verified = Full::Equal { full_bytes: bytes };
-    }
-
-    pub(crate) fn channel_broke(&mut self, error: &io::Error) {
-        self.broke = Some(error.to_string());
     }
 
     pub(crate) fn kept(&self) {

@@ -73,6 +73,8 @@ pub enum Step {
 /// What a deadline is armed for. It only ends what hangs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wait {
+    /// Source: the last pages are sent, the guest standing still.
+    Drained,
     /// Source: the receiver checks, loads, perhaps reads, and says Prepared.
     Prepared,
     /// Source: its QEMU completes, now that it was passed SHUT.

@@ -4,6 +4,15 @@ use alloc::format;
 
 use crate::control::{ErrorKind, Failure, Fault};
 
+/// The guest stands still, and its last pages do not come to an end.
+pub(super) fn slow_drain() -> Failure {
+    Failure::new(
+        ErrorKind::Timeout,
+        Fault::Network,
+        "the guest's last pages were not sent in time: the link has become too slow for it",
+    )
+}
+
 /// No Prepared came.
 pub(super) fn slow_receiver() -> Failure {
     Failure::new(

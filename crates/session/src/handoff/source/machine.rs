@@ -100,7 +100,10 @@ impl SourceHandoff {
                 let stopped_ns = at_ns;
                 (
                     State::Stopped,
-                    vec![say(StageChange::StopAndCopy { stopped_ns })],
+                    vec![
+                        say(StageChange::StopAndCopy { stopped_ns }),
+                        Action::Arm(Wait::Drained),
+                    ],
                 )
             }
             other => before_shut(State::PreCopy, other),
@@ -133,6 +136,7 @@ impl SourceHandoff {
                 };
                 (State::Drained(sent), actions)
             }
+            Event::Deadline(Wait::Drained) => abort(failures::slow_drain()),
             other => before_shut(State::Stopped, other),
         }
     }

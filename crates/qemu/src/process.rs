@@ -1,0 +1,72 @@
+//! The QEMU process itself, for what its sockets cannot say: that it has ended, for certain.
+//!
+//! A descriptor of the process, not its number: a number may be another process's by the time it is used.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A QEMU process on this host.
+#[derive(Debug)]
+pub struct Process {
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// The process with this number, which must be known to be QEMU's at this moment.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self { fd })
+    }
+
+    /// Waits until it has ended, for at most so long. Returns whether it has.
+    pub fn wait_end(&self, timeout: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let mut ends = [PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN)];
+            match poll(&mut ends, Some(&left)) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends it by force. The guest in it is lost, so it must be one that runs elsewhere.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.fd, Signal::KILL) {
+            // It has ended already.
+            Err(Errno::SRCH) => Ok(()),
+            other => other.map_err(Into::into),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn its_end_is_seen_and_can_be_brought_about() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::of(child.id()).unwrap();
+        assert!(!process.wait_end(Duration::ZERO).unwrap());
+        process.kill().unwrap();
+        assert!(process.wait_end(Duration::from_secs(60)).unwrap());
+        child.wait().unwrap();
+        process.kill().unwrap();
+    }
+}

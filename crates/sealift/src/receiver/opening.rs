@@ -1,0 +1,346 @@
+//! From an admitted guest to one on its way: the lanes come, QEMU is connected, the threads start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealift::event::{Access, Admitted, Guest, Peer, Stage, What};
+use sealift::outcome::{Ending, Teller};
+use sealift_identity::Side;
+use sealift_identity::journal::About;
+use sealift_net::Error;
+use sealift_net::control::{Receiver as Incoming, Sender};
+use sealift_net::inbound::{Inbound, Lane, Placed, Plan, Standing};
+use sealift_net::lane;
+use sealift_precopy::VersionMap;
+use sealift_seal::Receiver;
+use sealift_session::control::{
+    Direction, ErrorKind, Failure, Fault, Frame, LaneCount, LaneToken, LaneTokens, Message,
+    Received, Role,
+};
+use sealift_session::handoff::ReceiverHandoff;
+use sealift_session::handoff::receiver::Terms;
+use sealift_session::handshake::Agreed;
+use sealift_session::lane::LaneHello;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::relay::Relay;
+use super::session::{Session, Sources};
+use super::story::Story;
+use super::target::Taken;
+use super::{Here, Visitor, qemu_says};
+use crate::ending::{failure, failure_of};
+use crate::journals::Journals;
+use crate::random;
+
+/// How long lanes may take to come.
+const LANES_WITHIN: Duration = Duration::from_secs(30);
+/// How long the last messages may take to be written.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A guest that was admitted.
+pub(super) struct Arriving {
+    pub(super) here: Arc<Here>,
+    pub(super) sender: Sender,
+    pub(super) receiver: Incoming,
+    pub(super) taken: Taken,
+    /// Kept until the guest is here, or is not.
+    pub(super) turn: OwnedMutexGuard<()>,
+    pub(super) visitors: mpsc::Receiver<Visitor>,
+    pub(super) peer: Peer,
+    /// What the source said about the guest before all lanes had come.
+    pub(super) early: Option<Received>,
+}
+
+impl Arriving {
+    /// Opens the lanes and receives the guest.
+    pub(super) async fn carry(
+        mut self,
+        mut agreed: Agreed<Receiver>,
+        mut cancel: mpsc::Receiver<()>,
+    ) -> Ending {
+        let session = agreed.session;
+        let opened = tokio::select! {
+            opened = self.lanes(&mut agreed) => opened,
+            Some(()) = cancel.recv() => Err(cancelled()),
+        };
+        self.here.rooms.leave(session);
+        let begun = match opened {
+            Ok(lanes) => self.begin(agreed, lanes, cancel).await,
+            Err(failed) => Err((failed, self.sender)),
+        };
+        match begun {
+            Ok((session, sources)) => session.run(sources).await,
+            Err((told, sender)) => {
+                let ending = Ending::failed(Role::Receiver, &told, Teller::Us);
+                let _ = sender.send(Frame::of(Message::Failure(told)));
+                sender.close(FAREWELL).await;
+                ending
+            }
+        }
+    }
+
+    /// Sends a token for each lane, and waits until each has come and its first epoch was announced.
+    async fn lanes(&mut self, agreed: &mut Agreed<Receiver>) -> Result<Vec<Lane>, Failure> {
+        let tokens = tokens(agreed.choice.lanes)?;
+        let key = agreed
+            .keyed
+            .lane_hello_key()
+            .map_err(|error| failure_of(ErrorKind::Internal, Fault::Receiver, &error))?;
+        let unused = tokens.as_slice().to_vec();
+        self.send(Message::LaneTokens(tokens))?;
+        let mut waiting: BTreeMap<u8, LaneToken> = unused
+            .into_iter()
+            .map(|token| (token.lane(), token))
+            .collect();
+        let wanted = waiting.len();
+        let mut epochs = BTreeMap::new();
+        let mut streams = BTreeMap::new();
+        let deadline = Instant::now() + LANES_WITHIN;
+        while streams.len() < wanted || epochs.len() < wanted {
+            let next = async {
+                tokio::select! {
+                    // A lane takes longer to get here than a word: what comes after the epochs is for the session.
+                    received = self.receiver.receive(), if self.early.is_none() => Next::Message(received),
+                    Some(visitor) = self.visitors.recv() => Next::Visitor(visitor),
+                }
+            };
+            match timeout_at(deadline, next).await {
+                Ok(Next::Message(Ok(received))) => match received.message {
+                    Message::Epoch(epoch) => {
+                        epoch.check_within(&agreed.choice).map_err(|error| {
+                            failure_of(ErrorKind::Protocol, Fault::Source, &error)
+                        })?;
+                        epochs.entry(epoch.lane()).or_insert(epoch);
+                    }
+                    Message::Failure(told) => return Err(told),
+                    Message::StageChange(_) if epochs.len() == wanted => {
+                        self.early = Some(received);
+                    }
+                    other => {
+                        return Err(failure(
+                            ErrorKind::Protocol,
+                            Fault::Source,
+                            &format!(
+                                "the source sent {} before its lanes were open",
+                                other.kind()
+                            ),
+                        ));
+                    }
+                },
+                Ok(Next::Message(Err(error))) => {
+                    return Err(failure_of(ErrorKind::Timeout, Fault::Network, &error));
+                }
+                Ok(Next::Visitor((stream, hello))) => {
+                    // Whoever cannot prove it is closed without a word, and changes nothing.
+                    let proven = LaneHello::parse(&hello).ok().and_then(|hello| {
+                        let token = waiting.get(&hello.lane())?;
+                        hello.prove(&key, token).ok()
+                    });
+                    if let Some(proven) = proven
+                        && proven.direction() == Direction::SourceToReceiver
+                    {
+                        waiting.remove(&proven.lane());
+                        let stream = lane::blocking(stream).map_err(|error| {
+                            failure_of(ErrorKind::Resources, Fault::Receiver, &error)
+                        })?;
+                        streams.insert(proven.lane(), stream);
+                    }
+                }
+                Err(_) => {
+                    return Err(failure(
+                        ErrorKind::Timeout,
+                        Fault::Network,
+                        &format!(
+                            "{} of {wanted} lanes came within {} s: is the port open for further connections?",
+                            streams.len(),
+                            LANES_WITHIN.as_secs()
+                        ),
+                    ));
+                }
+            }
+        }
+        streams
+            .into_iter()
+            .filter_map(|(number, stream)| Some((stream, *epochs.get(&number)?)))
+            .map(|(stream, epoch)| {
+                let opener = agreed.keyed.opener(epoch.lane(), epoch.epoch());
+                opener
+                    .map(|opener| Lane { stream, opener })
+                    .map_err(|error| failure_of(ErrorKind::Protocol, Fault::Source, &error))
+            })
+            .collect()
+    }
+
+    /// Connects QEMU and starts the threads.
+    async fn begin(
+        self,
+        agreed: Agreed<Receiver>,
+        lanes: Vec<Lane>,
+        cancel: mpsc::Receiver<()>,
+    ) -> Result<(Session, Sources), (Failure, Sender)> {
+        let about = About {
+            guest_name: agreed.admission.name.as_str().to_owned(),
+            guest_uuid: agreed.admission.uuid,
+            peer_name: self.peer.name.clone(),
+            qmp_address: self
+                .taken
+                .monitor
+                .as_ref()
+                .map(|monitor| monitor.address().to_string()),
+        };
+        let journals = &self.here.journals;
+        let journal = Journals::create(journals, agreed.session.0, Side::Receiver, about).await;
+        let journal = match journal {
+            Ok(journal) => journal,
+            Err(error) => return Err((resources(&*error), self.sender)),
+        };
+        let main = match self.taken.connect().await {
+            Ok(main) => main,
+            Err(why) => {
+                journal.end(true).await;
+                return Err((failure(ErrorKind::Qemu, Fault::Receiver, &why), self.sender));
+            }
+        };
+        let managed = self.taken.monitor.is_some();
+        let handoff = ReceiverHandoff::new(Terms {
+            managed,
+            verify: agreed.offer.verify_full,
+        });
+        let story = self.story(&agreed);
+        let names = agreed.admission.blocks.as_slice().iter();
+        let names = names.map(|block| String::from_utf8_lossy(block.name()).into_owned());
+        let (blocks, digest, choice) = (names.collect(), agreed.digest, agreed.choice.clone());
+
+        let (events, from_inbound) = mpsc::unbounded_channel();
+        let (says, from_qemu) = mpsc::unbounded_channel();
+        let (relayed, from_relay) = mpsc::unbounded_channel();
+        let placed = Placed::new(events.clone());
+        let started = qemu_says::listen(main.reader, says)
+            .and_then(|()| {
+                Relay::start(
+                    main.writer,
+                    agreed.layout.page_size(),
+                    !managed,
+                    self.taken.connector(),
+                    placed.clone(),
+                    relayed,
+                )
+            })
+            .map_err(Error::Thread)
+            .and_then(|(relay, clearance)| {
+                let plan = plan(agreed);
+                let inbound = Inbound::start(plan, lanes, Box::new(relay), placed.clone(), events)?;
+                Ok((inbound, clearance))
+            });
+        let (inbound, clearance) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                journal.end(true).await;
+                return Err((resources(&error), self.sender));
+            }
+        };
+        let session = Session {
+            sender: self.sender,
+            receiver: self.receiver,
+            early: self.early,
+            inbound,
+            placed,
+            clearance,
+            closer: main.closer,
+            monitor: self.taken.monitor,
+            handoff,
+            journal,
+            story,
+            blocks,
+            digest,
+            choice,
+            _turn: self.turn,
+        };
+        let sources = Sources {
+            inbound: from_inbound,
+            relay: from_relay,
+            qemu: from_qemu,
+            cancel,
+        };
+        Ok((session, sources))
+    }
+
+    fn story(&self, agreed: &Agreed<Receiver>) -> Story {
+        let admission = &agreed.admission;
+        let story = Story {
+            reporter: Arc::clone(&self.here.reporter),
+            session: agreed.session,
+            guest: admission.name.as_str().to_owned(),
+            page_bytes: agreed.layout.page_size().bytes() as u64,
+            stage: Stage::Reservation,
+            teller: Teller::Us,
+            source_knows: false,
+            last: Standing::default(),
+        };
+        story.tell(What::Admitted(Admitted {
+            guest: Guest {
+                name: Some(admission.name.as_str().to_owned()),
+                uuid: (admission.uuid != [0; 16]).then_some(admission.uuid),
+            },
+            memory_bytes: admission.memory_needed,
+            lanes: agreed.choice.lanes.lanes(),
+            suite: agreed.suite,
+            access: Access::Relay,
+            access_reason: "the only placement that this version has".to_owned(),
+        }));
+        story
+    }
+
+    fn send(&self, message: Message) -> Result<(), Failure> {
+        self.sender
+            .send(Frame::of(message))
+            .map_err(|error| failure_of(ErrorKind::Timeout, Fault::Network, &error))
+    }
+}
+
+/// What comes first while lanes are awaited.
+enum Next {
+    Message(Result<Received, Error>),
+    Visitor(Visitor),
+}
+
+fn tokens(lanes: LaneCount) -> Result<LaneTokens, Failure> {
+    let internal = |error: &(dyn std::error::Error + 'static)| {
+        failure_of(ErrorKind::Internal, Fault::Receiver, error)
+    };
+    let tokens = (0..lanes.lanes()).map(|lane| {
+        let mut token = Zeroizing::new([0; 32]);
+        random::fill(token.as_mut_slice()).map_err(|error| internal(&error))?;
+        // At most 256 of them.
+        Ok(LaneToken::new(u8::try_from(lane).unwrap_or(u8::MAX), token))
+    });
+    LaneTokens::new(tokens.collect::<Result<_, _>>()?).map_err(|error| internal(&error))
+}
+
+/// How the way in is to be.
+fn plan(agreed: Agreed<Receiver>) -> Plan {
+    let page_bytes = agreed.layout.page_size().bytes() as u64;
+    let blocks = agreed.admission.blocks.as_slice().iter();
+    let pages: Vec<u64> = blocks.map(|block| block.length() / page_bytes).collect();
+    Plan {
+        layout: Arc::new(agreed.layout),
+        workers: crate::workers(),
+        versions: VersionMap::new(&pages),
+        keys: agreed.keyed,
+    }
+}
+
+fn resources(error: &(dyn std::error::Error + 'static)) -> Failure {
+    failure_of(ErrorKind::Resources, Fault::Receiver, error)
+}
+
+fn cancelled() -> Failure {
+    failure(
+        ErrorKind::Cancelled,
+        Fault::User,
+        "cancelled at the destination before anything had come",
+    )
+}
