@@ -6,6 +6,7 @@
 //!                                 └─ exporter, certificates
 //! ```
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +131,7 @@ impl Secured {
                 decoder: Decoder::new(),
                 buffer: vec![0; READ].into_boxed_slice(),
                 filled: 0..0,
+                ended: false,
             },
         )
     }
@@ -225,6 +227,8 @@ pub struct Receiver {
     buffer: Box<[u8]>,
     /// What of the buffer has arrived and is not decoded.
     filled: std::ops::Range<usize>,
+    /// An error was returned.
+    ended: bool,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -236,10 +240,22 @@ impl std::fmt::Debug for Receiver {
 impl Receiver {
     /// The next message. Dropping the future loses nothing.
     ///
+    /// An error is the last that is heard: from then on nothing comes any more. Whoever waits for this and for other things is told once,
+    /// and not kept from the others.
+    ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Lost`], [`Error::Tls`] (a TLS peer refuses a client's certificate only after its handshake is
     /// over), [`Error::Frame`].
     pub async fn receive(&mut self) -> Result<Received, Error> {
+        if self.ended {
+            return pending().await;
+        }
+        let received = self.read().await;
+        self.ended = received.is_err();
+        received
+    }
+
+    async fn read(&mut self) -> Result<Received, Error> {
         loop {
             let mut rest = self.buffer.get(self.filled.clone()).unwrap_or_default();
             let received = self.decoder.next(&mut rest).map_err(Error::Frame)?;

@@ -41,7 +41,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Capture a real guest's migration, take it apart, seal it, open it, and let a second QEMU go on from it.
+    /// Move a running guest from one host to another, with progress on the screen; under two minutes once it is built. As root the hosts
+    /// are network namespaces.
     Demo,
     /// Capture the fixtures again from real QEMUs, all of them or those named. Each full run adds 3 MB to the repository's history.
     Capture {
@@ -102,10 +103,19 @@ fn main() -> ExitCode {
 }
 
 fn demo() -> Result<(), Failed> {
+    let program = sealift()?;
+    let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-lab"]);
+    command.args(["--bin", "demo", "--"]).arg(program);
+    step::run("the demo", &mut command)
+}
+
+/// Builds sealift as it is used, and returns where it is.
+fn sealift() -> Result<PathBuf, Failed> {
     step::run(
-        "the demo",
-        cargo(["run", "--quiet", "--release", "--package", "sealift-lab"]).args(["--bin", "demo"]),
-    )
+        "building sealift",
+        &mut cargo(["build", "--quiet", "--release", "--package", "sealift"]),
+    )?;
+    Ok(step::target_directory().join("release/sealift"))
 }
 
 fn capture(names: &[String]) -> Result<(), Failed> {
@@ -127,11 +137,7 @@ fn bench_core(save: Option<PathBuf>) -> Result<(), Failed> {
 }
 
 fn bench_peers(arguments: &[OsString]) -> Result<(), Failed> {
-    step::run(
-        "building sealift",
-        &mut cargo(["build", "--quiet", "--release", "--package", "sealift"]),
-    )?;
-    let program = step::target_directory().join("release/sealift");
+    let program = sealift()?;
     let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-bench"]);
     command.args(["--bin", "peers", "--", "--sealift"]);
     step::run("bench peers", command.arg(program).args(arguments))

@@ -140,6 +140,25 @@ async fn whoever_writes_to_a_peer_that_is_gone_is_told() {
 }
 
 #[tokio::test]
+async fn the_end_is_told_once_and_keeps_nobody_from_other_things() {
+    let [(_source, mut from_receiver), receiver] = channel(&Hosts::new()).await;
+    drop(receiver);
+    let mut ends = 0;
+    // The channel comes first, as it does where a session waits for all that may happen.
+    for _ in 0..3 {
+        tokio::select! {
+            biased;
+            end = from_receiver.receive() => {
+                assert!(matches!(end, Err(Error::Closed)), "{end:?}");
+                ends += 1;
+            }
+            () = async { tokio::task::yield_now().await }, if ends > 0 => {}
+        }
+    }
+    assert_eq!(ends, 1);
+}
+
+#[tokio::test]
 async fn a_peer_that_says_nothing_is_waited_for_only_so_long() {
     let [_source, (_sender, mut receiver)] = channel(&Hosts::new()).await;
     tokio::time::pause();
