@@ -97,6 +97,8 @@ struct Going {
     done: mpsc::UnboundedSender<Event>,
     pings: Pings,
     heard: Instant,
+    /// The control channel has ended: it would say so for ever, and nobody else would be heard.
+    deaf: bool,
     told: Instant,
     deadline: Option<(Wait, Time)>,
     /// All that came before the barrier, once it is placed: this may be before the source has counted it.
@@ -126,6 +128,7 @@ impl Session {
             done,
             pings: Pings::default(),
             heard: now,
+            deaf: false,
             told: now - TELL,
             deadline: None,
             at_barrier: None,
@@ -146,7 +149,7 @@ impl Session {
             let deadline = going.deadline;
             let happened = tokio::select! {
                 biased;
-                received = self.receiver.receive() => Happened::Message(received),
+                received = self.receiver.receive(), if !going.deaf => Happened::Message(received),
                 Some(event) = sources.inbound.recv() => Happened::Inbound(event),
                 Some(event) = sources.relay.recv() => Happened::Relay(event),
                 Some(says) = sources.qemu.recv() => Happened::Qemu(says),
@@ -168,7 +171,10 @@ impl Session {
                 going.heard = Instant::now();
                 self.message(going, received.message)
             }
-            Happened::Message(Err(error)) => Some(Event::Lost(lost(&error))),
+            Happened::Message(Err(error)) => {
+                going.deaf = true;
+                Some(Event::Lost(lost(&error)))
+            }
             Happened::Inbound(event) => self.inbound(event),
             Happened::Relay(event) => self.relay(going, event),
             Happened::Qemu(says) => self.qemu(going, says),
@@ -370,7 +376,8 @@ impl Session {
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
         let now = Instant::now();
-        if now.duration_since(going.heard) > SILENCE {
+        if !going.deaf && now.duration_since(going.heard) > SILENCE {
+            going.deaf = true;
             return Some(Event::Lost(failure(
                 ErrorKind::Timeout,
                 Fault::Network,

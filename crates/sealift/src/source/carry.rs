@@ -95,6 +95,8 @@ struct Going {
     done: mpsc::UnboundedSender<Event>,
     pings: Pings,
     heard: Instant,
+    /// The control channel has ended: it would say so for ever, and nobody else would be heard.
+    deaf: bool,
     told: Instant,
     pinged: Instant,
     deadline: Option<(Wait, Time)>,
@@ -117,6 +119,7 @@ impl Carry {
             done,
             pings: Pings::default(),
             heard: now,
+            deaf: false,
             told: now,
             pinged: now - PING,
             deadline: None,
@@ -133,7 +136,7 @@ impl Carry {
             let deadline = going.deadline;
             let happened = tokio::select! {
                 biased;
-                received = self.link.receiver.receive() => Happened::Message(received),
+                received = self.link.receiver.receive(), if !going.deaf => Happened::Message(received),
                 Some(event) = sources.outbound.recv() => Happened::Outbound(event),
                 Some(event) = sources.ingest.recv() => Happened::Ingest(event),
                 Some(event) = finished.recv() => Happened::Done(event),
@@ -153,7 +156,10 @@ impl Carry {
                 going.heard = Instant::now();
                 events.extend(self.message(going, received.message));
             }
-            Happened::Message(Err(error)) => events.push(Event::Lost(lost(&error))),
+            Happened::Message(Err(error)) => {
+                going.deaf = true;
+                events.push(Event::Lost(lost(&error)));
+            }
             Happened::Outbound(event) => events.extend(self.outbound(event)),
             Happened::Ingest(event) => events.extend(self.ingest(going, event)),
             Happened::Seen(Ok(seen)) => events.extend(self.seen(going, seen)),
@@ -371,7 +377,8 @@ impl Carry {
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
         let now = Instant::now();
-        if now.duration_since(going.heard) > SILENCE {
+        if !going.deaf && now.duration_since(going.heard) > SILENCE {
+            going.deaf = true;
             return Some(Event::Lost(failure(
                 ErrorKind::Timeout,
                 Fault::Network,
