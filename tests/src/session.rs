@@ -58,6 +58,16 @@ impl Order {
         self
     }
 
+    /// Another value for an option that was given already.
+    #[must_use]
+    pub fn instead(mut self, option: &str, value: impl Into<OsString>) -> Self {
+        let at = self.arguments.iter().position(|given| given == option);
+        if let Some(given) = at.and_then(|at| self.arguments.get_mut(at + 1)) {
+            *given = value.into();
+        }
+        self
+    }
+
     /// Stands still at this step; see `crates/sealift/src/fault.rs`.
     #[must_use]
     pub fn held(self, step: &str) -> Self {
