@@ -60,7 +60,7 @@ fn through(lanes: usize) {
     };
     let pages: u64 = sent.values().map(pages).sum();
     assert_eq!(arriving.inbound.standing().pages, pages);
-    assert_eq!(arriving.inbound.versions(), outbound.feed(0).versions());
+    assert_eq!(arriving.inbound.versions()(), outbound.feed(0).versions());
     let standing = outbound.standing();
     assert_eq!(standing.batches, all);
     assert_eq!(standing.delivered.batches, all);
