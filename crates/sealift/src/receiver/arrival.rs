@@ -11,7 +11,7 @@ use sealift_identity::journal::About;
 use sealift_identity::{Side, peer_of};
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Secured, Sender};
-use sealift_net::inbound::{self, Inbound, Lane, Placed, Plan, Standing};
+use sealift_net::inbound::{self, Inbound, Lane, Placed, Plan, Standing, Way};
 use sealift_net::lane;
 use sealift_pages::{Algorithm, Codecs};
 use sealift_precopy::VersionMap;
@@ -411,7 +411,10 @@ impl Arriving {
             .map(|(stream, epoch)| {
                 let opener = agreed.keyed.opener(epoch.lane(), epoch.epoch());
                 opener
-                    .map(|opener| Lane { stream, opener })
+                    .map(|opener| Lane {
+                        way: Way::Peer(stream),
+                        opener,
+                    })
                     .map_err(|error| failure_of(ErrorKind::Protocol, Blame::Source, &error))
             })
             .collect()
