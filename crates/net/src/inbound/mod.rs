@@ -93,7 +93,7 @@ pub enum Event {
         /// The lane.
         lane: u8,
         /// How; nothing at a boundary.
-        error: Option<std::io::Error>,
+        error: Option<io::Error>,
     },
     /// The session cannot go on.
     Broken(Broken),

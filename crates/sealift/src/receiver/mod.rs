@@ -7,9 +7,11 @@
 
 mod admission;
 mod arrival;
-mod last_byte;
+mod export;
+pub(crate) mod last_byte;
 mod qemu_says;
 mod relay;
+mod restore;
 mod session;
 mod story;
 mod target;
@@ -33,6 +35,8 @@ use sealift_session::lane::LaneHello;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+pub(crate) use export::run as export;
 
 use crate::signals::Signals;
 use crate::{ending, journals, lock};
@@ -130,7 +134,7 @@ pub(crate) async fn run(
                 Err(ending) => ending,
             }
         }
-        Origin::File(file) => crate::saved::restore(arguments, file, channel, reporter).await,
+        Origin::File(file) => restore::run(arguments, file, channel, reporter).await,
     }
 }
 

@@ -300,6 +300,8 @@ impl Carry {
                 going.streamed = Some(super::guest::run_state(&state));
                 vec![]
             }
+            // For sessions without a receiver.
+            ingest::Event::Ping(_) | ingest::Event::Whole { .. } => vec![],
             ingest::Event::Ended => {
                 vec![Event::QemuClosed]
             }

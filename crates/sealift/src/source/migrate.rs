@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::guest::Asked;
 use super::link::Link;
 use super::setup::{Before, set_up};
-use super::{Qemu, Way, go, new_session, read_prologue};
+use super::{Qemu, Way, go, needs_return_path, new_session, read_prologue};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -167,7 +167,8 @@ async fn migrate(
     if let Err(error) = begun {
         return ending::of_qemu(&error);
     }
-    let prologue = match read_prologue(read).await {
+    let prologue = read_prologue(read).await;
+    let prologue = match prologue.and_then(|read| needs_return_path(&read).map(|()| read)) {
         Ok(prologue) => prologue,
         Err(ending) => {
             closer.close();
