@@ -203,7 +203,8 @@ fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
         session: header.id,
         guest: guest.name.as_str().to_owned(),
         page_bytes: header.page_size.bytes() as u64,
-        stage: Stage::Reservation,
+        // It stands still, and what there is of it is carried.
+        stage: Stage::StopAndCopy,
         teller: Teller::Us,
         last: Standing::default(),
     };
