@@ -5,6 +5,8 @@ use std::error::Error;
 const PROTO: &str = "../../proto";
 /// Imports all others.
 const ENVELOPE: &str = "../../proto/sealift/control/v1/envelope.proto";
+/// A file's header, not a message of the channel.
+const SAVED: &str = "../../proto/sealift/saved/v1/saved.proto";
 /// Messages with tokens, guest memory's digests, or bytes of the guest's or QEMU's.
 const SECRET: [&str; 7] = [
     "LaneToken",
@@ -18,6 +20,12 @@ const SECRET: [&str; 7] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO}/sealift/control/v1");
+    println!("cargo::rerun-if-changed={PROTO}/sealift/saved/v1");
+    let files = protox::compile([SAVED], [PROTO])?;
+    prost_build::Config::new()
+        // It holds an admission, and that is the channel's.
+        .extern_path(".sealift.control.v1", "crate::control::wire")
+        .compile_fds(files)?;
     let files = protox::compile([ENVELOPE], [PROTO])?;
     prost_build::Config::new()
         // Byte fields become Vec<u8>, lists Vec<T>: both are alloc's. No maps, hence no std.

@@ -1,4 +1,4 @@
-"""Makes keys.json and batches.json: the second implementation of WIRE.md, sections 1, 2 and 5.
+"""Makes keys.json, batches.json and saved.json: the second implementation of WIRE.md, sections 1, 2, 5 and 6.
 
 Written from WIRE.md with Python's `cryptography` and the standard library, not from the Rust.
 
@@ -51,6 +51,7 @@ def main() -> int:
     files = {
         "keys.json": {"about": "Made by generate.py from WIRE.md, sections 2 and 5.", "cases": cases},
         "batches.json": {"about": "Made by generate.py from WIRE.md, section 1.", "lanes": batches(cases)},
+        "saved.json": {"about": "Made by generate.py from WIRE.md, section 6.", "cases": [saved("saved"), saved("again")]},
     }
     stale = []
     for name, content in files.items():
@@ -274,6 +275,40 @@ def body_of(length: int) -> bytes:
     """Byte i is i * 7 + 3 modulo 251: no period of a power of two."""
     period = bytes((i * 7 + 3) % 251 for i in range(251))
     return (period * (length // 251 + 1))[:length]
+
+
+# Saved guests -------------------------------------------------------------------------------------------------------
+
+
+def saved(name: str) -> dict:
+    """A file's keys, its first batch of the guest and its end. The header stands for any: its keys take it as bytes."""
+    secret, recipient = expand(f"{name}: ephemeral", 32), expand(f"{name}: recipient", 32)
+    share, key, ecdh = agree(P256, secret, recipient)
+    header = expand(f"{name}: header", 300)
+    salt, ident = expand(f"{name}: salt", 32), expand(f"{name}: id", 16)
+    prk = hmac.digest(salt, ecdh, "sha256")
+    hashed = hashlib.sha256(label(b"sealift v1 saved") + field(header) + field(share) + field(key)).digest()
+
+    def lane(number: int, epoch: int) -> dict:
+        info = label(b"sealift v1 lane") + ident + hashed + be(number, 2) + be(TO_RECEIVER, 1) + be(epoch, 4)
+        okm = HKDFExpand(hashes.SHA256(), 44, info).derive(prk)
+        return {"lane": number, "epoch": epoch, "key": okm[:32].hex(), "iv": okm[32:].hex()}
+
+    end, guest = lane(1, 0), lane(0, 1)
+    return {
+        "name": name,
+        "ephemeral_secret": secret.hex(),
+        "recipient_secret": recipient.hex(),
+        "salt": salt.hex(),
+        "id": ident.hex(),
+        "header": header.hex(),
+        "share": share.hex(),
+        "recipient_key": key.hex(),
+        "ecdh": ecdh.hex(),
+        "prk": prk.hex(),
+        "end": {**end, "batch": seal(end, 0, 0, 49)},
+        "guest": {**guest, "batch": seal(guest, 0, 0, 33)},
+    }
 
 
 # Small things -------------------------------------------------------------------------------------------------------

@@ -91,10 +91,16 @@ impl Certificate {
         })
     }
 
-    /// The SHA-256 of the certificate, in hexadecimal.
+    /// The SHA-256 of the certificate.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.der).into()
+    }
+
+    /// The same, in hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        hex(&Sha256::digest(&self.der))
+        hex(&self.digest())
     }
 
     /// Whether `signer`'s key made this certificate's signature, and `signer` is the issuer that it names.

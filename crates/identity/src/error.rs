@@ -54,6 +54,8 @@ pub enum Problem {
         /// The certificate that it should belong to.
         certificate: PathBuf,
     },
+    /// The certificate's key is of a kind that nothing can be sealed for.
+    NotForSealing,
     /// The certificate has expired.
     Expired {
         /// When.
@@ -186,6 +188,11 @@ impl fmt::Display for PkiError {
                 f,
                 "{file} is not the key of {}: put the two that belong together there",
                 certificate.display()
+            ),
+            Problem::NotForSealing => write!(
+                f,
+                "{file} has a key of another kind than P-256, and nothing can be sealed for that: have the host's certificate issued \
+                 with a P-256 key, as sealift pki issue does"
             ),
             Problem::Expired { at } => {
                 write!(f, "{file} expired on {at}: have it issued anew")

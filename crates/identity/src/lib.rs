@@ -25,6 +25,7 @@ mod peer;
 mod pem;
 mod pki;
 mod reason;
+mod recipient;
 mod revocation;
 mod verifier;
 
@@ -39,6 +40,7 @@ pub use name::Name;
 pub use peer::{NoPeer, Peer, peer_of};
 pub use pki::{ALPN, Pki};
 pub use reason::{Fault, Kind, Reason, explain, explain_io};
+pub use recipient::Recipient;
 
 use std::fmt;
 

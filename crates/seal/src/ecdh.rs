@@ -28,6 +28,18 @@ impl EcdhKey {
         }
     }
 
+    /// A P-256 key that its owner has had for longer.
+    pub(crate) fn p256(scalar: &[u8; 32]) -> Result<Self, Error> {
+        p256::SecretKey::from_slice(scalar)
+            .map(|secret| Self::P256(Box::new(secret)))
+            .map_err(|_| Error::Scalar)
+    }
+
+    /// The share of a P-256 key.
+    pub(crate) fn p256_share(&self) -> Result<[u8; P256_SHARE], Error> {
+        exact(&self.share(), SharePart::P256)
+    }
+
     pub(crate) fn share(&self) -> Box<[u8]> {
         match self {
             Self::X25519(secret) => {
@@ -65,7 +77,7 @@ impl EcdhKey {
 }
 
 /// SEC 1, uncompressed: the form's byte and two coordinates.
-const P256_SHARE: usize = 1 + 32 + 32;
+pub(crate) const P256_SHARE: usize = 1 + 32 + 32;
 
 /// SEC 1, section 2.3.3: the first byte of an uncompressed point.
 const UNCOMPRESSED: u8 = 0x04;

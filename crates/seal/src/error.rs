@@ -29,6 +29,8 @@ pub enum Error {
     },
     /// Neither candidate in the seed is a P-256 scalar, which happens once in 2^64: the seed was not random.
     Seed,
+    /// A private key that was handed in is no P-256 scalar: zero, or not below the group's order.
+    Scalar,
     /// A part of the peer's share has another length than the suite's.
     ShareLength {
         /// The part.
@@ -262,6 +264,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Seed
+            | Self::Scalar
             | Self::FieldTooLong { .. }
             | Self::EpochsExhausted
             | Self::EpochLive { .. }
@@ -319,6 +322,7 @@ impl fmt::Display for Error {
                 write!(f, "receiver chose suite {chosen}, which the source did not offer")
             }
             Self::Seed => f.write_str("this host's seed holds no P-256 scalar: its randomness is broken"),
+            Self::Scalar => f.write_str("this host's private key is no P-256 scalar"),
             Self::ShareLength { part, expected, found } => {
                 write!(f, "peer's {part} has {found} bytes, expected {expected}")
             }

@@ -69,12 +69,7 @@ impl<S: Side> Unconfirmed<S> {
         if !self.schedule.confirmation(S::ROLE.peer())?.matches(peer) {
             return Err(Error::Confirmation);
         }
-        Ok(Keyed {
-            schedule: self.schedule,
-            epochs: S::Epochs::default(),
-            sealed: Lanes::new(),
-            opened: Lanes::new(),
-        })
+        Ok(Keyed::new(self.schedule))
     }
 
     #[cfg(test)]
@@ -84,6 +79,15 @@ impl<S: Side> Unconfirmed<S> {
 }
 
 impl<S: Side> Keyed<S> {
+    pub(crate) fn new(schedule: Schedule) -> Self {
+        Self {
+            schedule,
+            epochs: S::Epochs::default(),
+            sealed: Lanes::new(),
+            opened: Lanes::new(),
+        }
+    }
+
     /// The key for the hellos of this session's lanes.
     ///
     /// # Errors

@@ -151,6 +151,11 @@ impl Opener {
         })
     }
 
+    /// Whether a body of this length still fits this epoch.
+    pub(crate) fn has_room_for(&self, length: u32) -> bool {
+        self.epoch.has_room_for(length)
+    }
+
     /// The lane that this opens.
     #[must_use]
     pub fn lane(&self) -> u8 {
@@ -161,6 +166,11 @@ impl Opener {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch.epoch()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn epoch_mut(&mut self) -> &mut Epoch {
+        &mut self.epoch
     }
 
     fn go_on(&self) -> Result<(), Error> {

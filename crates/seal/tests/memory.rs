@@ -15,10 +15,12 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use sealift_seal::{
-    Context, Exporter, Initiator, Role, Sealer, Seed, SessionId, Share, Suite, respond,
+    Context, Error, Exporter, Initiator, RecipientKey, Role, Saving, Sealer, Seed, SessionId,
+    Share, Suite, respond,
 };
 use serde_json::Value;
 
+const SAVED: &str = include_str!("../../../proto/vectors/saved.json");
 const KEYS: &str = include_str!("../../../proto/vectors/keys.json");
 
 /// How far a life goes before all of it is dropped.
@@ -42,7 +44,9 @@ fn nothing_is_left_of_the_secrets() {
     // The search finds what is there.
     let case = &cases[0];
     let mut kept = Box::new([0; 32]);
-    let found = case.left_by(|| case.put("prk", kept.as_mut_slice()));
+    let found = case
+        .secrets
+        .left_by(|| case.secrets.put("prk", kept.as_mut_slice()));
     assert_eq!(found, [("prk", 1)]);
     kept.fill(0);
 
@@ -53,19 +57,29 @@ fn nothing_is_left_of_the_secrets() {
                 if case.bare != (stage != Stage::Agreed) {
                     continue;
                 }
-                let left = case.left_by(|| case.live(role, stage));
+                let left = case.secrets.left_by(|| case.live(role, stage));
                 assert_eq!(left, [], "{}, {role:?}, {stage:?}", case.name);
             }
         }
     }
+
+    let saved: Value = serde_json::from_str(SAVED).unwrap();
+    let file = SavedFile::read(&saved["cases"][0]);
+    for role in [Role::Source, Role::Receiver] {
+        let left = file.secrets.left_by(|| file.live(role));
+        assert_eq!(left, [], "saved, {role:?}");
+    }
 }
 
-/// A case of keys.json, its secrets masked.
+/// Secrets by their names, masked.
+struct Secrets(Vec<(&'static str, Vec<u8>)>);
+
+/// A case of keys.json.
 struct Case {
     name: String,
     suite: Suite,
     bare: bool,
-    secrets: Vec<(&'static str, Vec<u8>)>,
+    secrets: Secrets,
     shares: [[Vec<u8>; 2]; 2],
     uuid: [u8; 16],
     session: [u8; 16],
@@ -95,12 +109,14 @@ impl Case {
             suite: Suite::try_from(u16::try_from(json["suite"].as_u64().unwrap()).unwrap())
                 .unwrap(),
             bare: json["context"]["ram_blocks"].as_array().unwrap().is_empty(),
-            secrets: secrets
-                .map(|(name, hex)| (name, unhex(hex, MASK)))
-                .into_iter()
-                .chain([("mlkem_d", d.to_vec()), ("mlkem_z", z.to_vec())])
-                .filter(|(_, secret)| !secret.is_empty())
-                .collect(),
+            secrets: Secrets(
+                secrets
+                    .map(|(name, hex)| (name, unhex(hex, MASK)))
+                    .into_iter()
+                    .chain([("mlkem_d", d.to_vec()), ("mlkem_z", z.to_vec())])
+                    .filter(|(_, secret)| !secret.is_empty())
+                    .collect(),
+            ),
             shares: [
                 [public("source_share"), public("encapsulation_key")],
                 [public("receiver_share"), public("ciphertext")],
@@ -138,7 +154,7 @@ impl Case {
         };
         let exporter = || {
             Exporter::fill(|exporter| {
-                self.put("exporter", exporter);
+                self.secrets.put("exporter", exporter);
                 Ok::<_, ()>(())
             })
             .unwrap()
@@ -182,17 +198,80 @@ impl Case {
 
     fn seed(&self, [ecdh, first, second]: [&str; 3]) -> Seed {
         Seed::fill(|seed| {
-            self.put(ecdh, &mut seed[..32]);
-            self.put(first, &mut seed[64..96]);
-            self.put(second, &mut seed[96..]);
+            self.secrets.put(ecdh, &mut seed[..32]);
+            self.secrets.put(first, &mut seed[64..96]);
+            self.secrets.put(second, &mut seed[96..]);
             Ok::<_, ()>(())
         })
         .unwrap()
     }
+}
 
+/// A case of saved.json.
+struct SavedFile {
+    secrets: Secrets,
+    share: Vec<u8>,
+    recipient: Vec<u8>,
+    salt: [u8; 32],
+    id: [u8; 16],
+    header: Vec<u8>,
+}
+
+impl SavedFile {
+    fn read(json: &Value) -> Self {
+        let public = |name: &str| unhex(&json[name], 0);
+        let secrets = [
+            ("ephemeral_secret", &json["ephemeral_secret"]),
+            ("recipient_secret", &json["recipient_secret"]),
+            ("ecdh", &json["ecdh"]),
+            ("prk", &json["prk"]),
+            ("key", &json["guest"]["key"]),
+            ("iv", &json["guest"]["iv"]),
+        ];
+        Self {
+            secrets: Secrets(secrets.map(|(name, hex)| (name, unhex(hex, MASK))).to_vec()),
+            share: public("share"),
+            recipient: public("recipient_key"),
+            salt: public("salt").try_into().unwrap(),
+            id: public("id").try_into().unwrap(),
+            header: public("header"),
+        }
+    }
+
+    /// The host that saves, or the one that opens; what it held is dropped on return.
+    fn live(&self, role: Role) {
+        let id = SessionId(self.id);
+        match role {
+            Role::Source => {
+                let seed = Seed::fill(|seed| {
+                    self.secrets.put("ephemeral_secret", &mut seed[..32]);
+                    Ok::<_, Error>(())
+                });
+                let saving = Saving::for_recipient(&self.recipient, seed.unwrap()).unwrap();
+                let mut keys = saving.derive(&self.salt, id, &self.header).unwrap();
+                drop(keys.sealer(1).unwrap());
+                let mut buffer = [0; Sealer::OVERHEAD];
+                keys.sealer(0).unwrap().seal(0, &mut buffer).unwrap();
+            }
+            Role::Receiver => {
+                let key = RecipientKey::fill(|scalar| {
+                    self.secrets.put("recipient_secret", scalar);
+                    Ok::<_, Error>(())
+                });
+                let mut keys = key
+                    .unwrap()
+                    .derive(&self.share, &self.salt, id, &self.header)
+                    .unwrap();
+                drop(keys.opener(0, 1).unwrap());
+            }
+        }
+    }
+}
+
+impl Secrets {
     /// Writes a secret as it is, byte by byte, which leaves no other copy; nothing when the case has none of that name.
     fn put(&self, name: &str, to: &mut [u8]) {
-        let secret = self.secrets.iter().find(|(known, _)| *known == name);
+        let secret = self.0.iter().find(|(known, _)| *known == name);
         for (to, byte) in to
             .iter_mut()
             .zip(secret.map_or(&[][..], |(_, secret)| secret))
@@ -220,9 +299,9 @@ impl Case {
 
     fn search(&self) -> Vec<(&'static str, usize)> {
         let mut memory = File::open("/proc/self/mem").unwrap();
-        let mut counts: Vec<_> = self.secrets.iter().map(|(name, _)| (*name, 0)).collect();
+        let mut counts: Vec<_> = self.0.iter().map(|(name, _)| (*name, 0)).collect();
         let mut begins = [false; 256];
-        for (_, secret) in &self.secrets {
+        for (_, secret) in &self.0 {
             begins[usize::from(secret[0] ^ MASK)] = true;
         }
         let mut bytes = Vec::new();
@@ -242,7 +321,7 @@ impl Case {
             for at in 0..bytes.len() {
                 // Few bytes begin a secret: the others cost one look, without optimization too.
                 if begins[usize::from(bytes[at])] {
-                    for ((_, secret), (_, count)) in self.secrets.iter().zip(&mut counts) {
+                    for ((_, secret), (_, count)) in self.0.iter().zip(&mut counts) {
                         *count += usize::from(is_at(&bytes[at..], secret));
                     }
                 }

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use sealift::arguments::{Output, migrate, receive, send};
+use sealift::arguments::{Output, export, migrate, receive, send};
 use sealift::event::{Event, What};
 use sealift::outcome::{Ending, Fault, Kind, exit_codes};
 use sealift::reporter::{Reporter, Stdout};
@@ -54,6 +54,7 @@ enum Command {
     Migrate(migrate::Arguments),
     Send(send::Arguments),
     Receive(receive::Arguments),
+    Export(export::Arguments),
     Pki(pki::Arguments),
     Inspect(inspect::Arguments),
 }
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
             plain(inspect::run(&arguments).map_err(|why| why.to_string()))
         }
         Command::Pki(arguments) => plain(pki::run(&arguments).map_err(|why| why.to_string())),
+        Command::Export(arguments) => opened(&arguments),
         Command::Migrate(arguments) => session(
             arguments.output,
             Stdout::Free,
@@ -98,6 +100,22 @@ fn plain(outcome: Result<(), String>) -> ExitCode {
             Kind::Host.code().into()
         }
     }
+}
+
+/// A saved guest is written out. What is told goes to standard error: the guest may be on standard output.
+fn opened(arguments: &export::Arguments) -> ExitCode {
+    let ending = match runtime() {
+        Ok(runtime) => {
+            let ending = runtime.block_on(receiver::export(arguments));
+            // A thread that waits for whoever reads standard output must not keep the program.
+            runtime.shutdown_background();
+            ending
+        }
+        Err(error) => Ending::because(Kind::Host, &error).fault(Fault::ThisHost),
+    };
+    // Nobody is left to tell when even that cannot be written.
+    let _ = writeln!(std::io::stderr(), "{ending}");
+    ExitCode::from(&ending)
 }
 
 fn complain(message: &str) {

@@ -160,6 +160,7 @@ enum Whereabouts {
     Source,
     Unknown,
     File,
+    InFile,
 }
 
 impl fmt::Display for Whereabouts {
@@ -169,6 +170,7 @@ impl fmt::Display for Whereabouts {
             Self::Source => "still at the source, as it was",
             Self::Unknown => "in doubt: start it nowhere before you know",
             Self::File => "saved; paused at the source",
+            Self::InFile => "in the file, as it was saved",
         })
     }
 }
@@ -238,6 +240,13 @@ impl Ending {
             guest,
             ..Self::new(Kind::Moved, message)
         }
+    }
+
+    /// It is about a guest in a file, which is still there.
+    #[must_use]
+    pub fn in_file(self) -> Self {
+        let guest = Some(Whereabouts::InFile);
+        Self { guest, ..self }
     }
 
     /// The receiver refused the guest: as the source tells it.

@@ -7,6 +7,8 @@
 //!                          ├─▶ clock     how far the hosts' clocks are apart
 //!                          └─▶ handoff   stop, drain, check, prepare, commit, continue: or not at all
 //!                 control: the messages of all of these
+//!
+//!   saved: the beginning and the end of a file that a guest is kept in, which stands in for all of this
 //! ```
 //!
 //! Each part is a machine or a book of its own: whoever drives a session feeds them what happens and does what they say. The
@@ -24,3 +26,4 @@ pub mod flight;
 pub mod handoff;
 pub mod handshake;
 pub mod lane;
+pub mod saved;

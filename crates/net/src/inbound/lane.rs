@@ -1,7 +1,6 @@
 //! A lane's thread: reads sealed batches, opens them, and enters their numbers.
 
-use std::io::{self, Read as _};
-use std::net::TcpStream;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,16 +8,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as queue;
 use sealift_seal::{Header, Opener};
 
-use super::{Broken, Event, HELD_MAX, Job, Shared};
+use super::{Broken, Event, HELD_MAX, Job, Shared, WINDOW_MAX, Way};
 use crate::lock::lock;
 
 /// How long the announcement of an epoch may lag behind its first batch. It is sent first, on another connection over the same
 /// path; this is far above any difference between the two.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(30);
 
+/// Batches of a file that may wait to be decoded: each becomes up to some MiB in memory, so [`HELD_MAX`] has room for these, and for
+/// those in the workers' hands, above [`WINDOW_MAX`].
+const READ_AHEAD: usize = 8;
+
 pub(super) struct Thread {
     pub(super) shared: Arc<Shared>,
-    pub(super) stream: TcpStream,
+    pub(super) way: Way,
     pub(super) opener: Opener,
     pub(super) jobs: queue::Sender<Job>,
     /// Buffers that workers have done with.
@@ -58,18 +61,33 @@ impl Thread {
     fn carry(self) -> End {
         let Self {
             shared,
-            mut stream,
+            mut way,
             mut opener,
             jobs,
             empties,
         } = self;
+        let from_file = matches!(way, Way::File(_));
+        let mut next = 0;
         loop {
-            let header = match read_header(&mut stream) {
+            if from_file {
+                shared.placed.wait_while(|| {
+                    let full = jobs.len() >= READ_AHEAD || shared.placed.held() >= WINDOW_MAX;
+                    full && !shared.is_closed()
+                });
+            }
+            if shared.is_closed() {
+                return End::Closed;
+            }
+            let header = match read_header(&mut way) {
                 Ok(Some(header)) => header,
                 Ok(None) => return End::Boundary,
                 Err(error) => return End::Read(error),
             };
-            opener = match in_force(&shared, opener, &header) {
+            let in_force = match from_file {
+                true => followed(&shared, opener, &header),
+                false => announced(&shared, opener, &header),
+            };
+            opener = match in_force {
                 Ok(opener) => opener,
                 Err(end) => return end,
             };
@@ -81,7 +99,7 @@ impl Thread {
             };
             // At most a body and a tag: checked above.
             buffer.resize(checked.sealed_length(), 0);
-            if let Err(error) = stream.read_exact(&mut buffer) {
+            if let Err(error) = way.read_exact(&mut buffer) {
                 return End::Read(error);
             }
             let wire = (Header::LENGTH + buffer.len()) as u64;
@@ -94,6 +112,13 @@ impl Thread {
                 Ok(opened) => opened,
                 Err(error) => return End::Broken(Broken::Seal(error)),
             };
+            if from_file && number != next {
+                return End::Broken(Broken::Disorder {
+                    expected: next,
+                    found: number,
+                });
+            }
+            next += 1;
             shared.wire.fetch_add(wire, Ordering::Relaxed);
             shared.bytes.fetch_add(length as u64, Ordering::Relaxed);
             let held = shared.placed.hold(length as u64);
@@ -113,7 +138,7 @@ impl Thread {
 }
 
 /// The next header; nothing when the connection ends before it.
-fn read_header(stream: &mut TcpStream) -> io::Result<Option<[u8; Header::LENGTH]>> {
+fn read_header(stream: &mut impl Read) -> io::Result<Option<[u8; Header::LENGTH]>> {
     let mut header = [0; Header::LENGTH];
     let first = loop {
         match stream.read(&mut header) {
@@ -131,7 +156,11 @@ fn read_header(stream: &mut TcpStream) -> io::Result<Option<[u8; Header::LENGTH]
 
 /// The keys for a batch with this header: those in use, or those of the next epoch once it was announced, and the one before it has
 /// come whole.
-fn in_force(shared: &Shared, opener: Opener, header: &[u8; Header::LENGTH]) -> Result<Opener, End> {
+fn announced(
+    shared: &Shared,
+    opener: Opener,
+    header: &[u8; Header::LENGTH],
+) -> Result<Opener, End> {
     let found = Header::parse(header).map_err(|error| End::Broken(Broken::Seal(error)))?;
     let lane = opener.lane();
     // A batch of an earlier epoch, or for another lane, is for the opener to refuse.
@@ -165,4 +194,23 @@ fn in_force(shared: &Shared, opener: Opener, header: &[u8; Header::LENGTH]) -> R
         .and_then(|ended| keys.retire(ended))
         .and_then(|()| keys.opener(lane, epoch.epoch()))
         .map_err(|error| End::Broken(Broken::Seal(error)))
+}
+
+/// The same for a file, of which nobody announces anything: an epoch begins where the one before is full.
+fn followed(shared: &Shared, opener: Opener, header: &[u8; Header::LENGTH]) -> Result<Opener, End> {
+    let refused = |error| End::Broken(Broken::Seal(error));
+    let found = Header::parse(header).map_err(refused)?;
+    if found.epoch() <= opener.epoch() {
+        return Ok(opener);
+    }
+    lock(&shared.keys).follow(opener, &found).map_err(refused)
+}
+
+impl Read for Way {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Peer(stream) => stream.read(buffer),
+            Self::File(file) => file.read(buffer),
+        }
+    }
 }

@@ -19,6 +19,8 @@ mod worker;
 pub use placed::Placed;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -53,13 +55,23 @@ pub struct Plan {
     pub keys: Keyed<Receiver>,
 }
 
-/// A lane that was admitted, and the keys of its first epoch.
+/// A lane that batches come out of, and the keys of its first epoch.
 #[derive(Debug)]
 pub struct Lane {
-    /// The connection.
-    pub stream: TcpStream,
+    /// Where it comes from.
+    pub way: Way,
     /// Opens what comes out of it.
     pub opener: Opener,
+}
+
+/// Where a lane comes from.
+#[derive(Debug)]
+pub enum Way {
+    /// From a source that was admitted: it keeps within [`WINDOW_MAX`], and announces epochs.
+    Peer(TcpStream),
+    /// Out of a file, the only lane of its session, which holds batches in the order of their numbers. It is read as fast as they are
+    /// placed.
+    File(io::Take<File>),
 }
 
 /// Takes the batches, in order.
@@ -81,7 +93,7 @@ pub enum Event {
         /// The lane.
         lane: u8,
         /// How; nothing at a boundary.
-        error: Option<std::io::Error>,
+        error: Option<io::Error>,
     },
     /// The session cannot go on.
     Broken(Broken),
@@ -105,6 +117,13 @@ pub enum Broken {
     },
     /// The source used keys that it did not announce.
     Epoch(u8),
+    /// A file's batches are not in the order of their numbers.
+    Disorder {
+        /// The number that was due.
+        expected: u64,
+        /// The one that was there.
+        found: u64,
+    },
     /// A batch could not be placed.
     Placement(String),
     /// The number of a batch does not fit the version map.
@@ -137,6 +156,9 @@ impl std::fmt::Display for Broken {
                 f,
                 "lane {lane} went over to keys that the source has not announced"
             ),
+            Self::Disorder { expected, found } => {
+                write!(f, "batch {found} stands where batch {expected} must")
+            }
             Self::Placement(why) => f.write_str(why),
             Self::Versions(number) => {
                 write!(
@@ -246,13 +268,15 @@ impl Inbound {
             placement,
         };
         inbound.spawn("sequencer".to_owned(), move || sequencer.run())?;
-        for Lane { stream, opener } in lanes {
-            let socket = stream.try_clone().map_err(Error::Thread)?;
-            inbound.sockets.push(socket);
+        for Lane { way, opener } in lanes {
+            if let Way::Peer(stream) = &way {
+                let socket = stream.try_clone().map_err(Error::Thread)?;
+                inbound.sockets.push(socket);
+            }
             let name = format!("lane-{}", opener.lane());
             let lane = lane::Thread {
                 shared: Arc::clone(&shared),
-                stream,
+                way,
                 opener,
                 jobs: jobs.clone(),
                 empties: reusable.clone(),
@@ -323,6 +347,7 @@ impl Shared {
         // Behind the lock, so that nobody is between looking and waiting.
         drop(lock(&self.announced));
         self.announcement.notify_all();
+        self.placed.wake();
     }
 
     fn is_closed(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The book of what was placed: what is to be acknowledged, and how much memory waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use sealift_session::control::BatchRanges;
 use sealift_session::flight::Arrivals;
@@ -21,6 +21,9 @@ struct Book {
     arrivals: Mutex<Owed>,
     /// Bytes that have arrived and are not placed.
     held: AtomicU64,
+    /// For who waits until less is held.
+    freeing: Mutex<()>,
+    freed: Condvar,
     events: UnboundedSender<Event>,
 }
 
@@ -42,6 +45,8 @@ impl Placed {
                     told: false,
                 }),
                 held: AtomicU64::new(0),
+                freeing: Mutex::new(()),
+                freed: Condvar::new(),
                 events,
             }),
         }
@@ -88,5 +93,20 @@ impl Placed {
 
     pub(super) fn free(&self, bytes: u64) {
         self.book.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Waits as long as `busy` says, which is asked again whenever something was freed.
+    pub(super) fn wait_while(&self, busy: impl Fn() -> bool) {
+        let freeing = lock(&self.book.freeing);
+        let waited = self.book.freed.wait_while(freeing, |()| busy());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets who waits look again.
+    pub(super) fn wake(&self) {
+        // Behind the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.book.freeing));
+        self.book.freed.notify_all();
     }
 }

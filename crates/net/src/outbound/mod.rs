@@ -15,6 +15,7 @@ mod lane;
 mod limit;
 mod worker;
 
+use std::fs::File;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -53,13 +54,23 @@ pub struct Plan {
     pub keys: Keyed<Source>,
 }
 
-/// A lane that was opened and has said hello, and the keys of its first epoch.
+/// A lane that batches can go into, and the keys of its first epoch.
 #[derive(Debug)]
 pub struct Lane {
-    /// The connection.
-    pub stream: TcpStream,
+    /// Where it leads.
+    pub way: Way,
     /// Seals what goes into it.
     pub sealer: Sealer,
+}
+
+/// Where a lane leads.
+#[derive(Debug)]
+pub enum Way {
+    /// To a receiver, which acknowledges. The lane has said hello.
+    Peer(TcpStream),
+    /// Into a file, the only lane of its session. Batches are written in the order of their numbers, and one that is written is
+    /// acknowledged.
+    File(File),
 }
 
 /// What the way out tells whoever drives the session.
@@ -250,13 +261,15 @@ impl Outbound {
             };
             outbound.spawn(format!("encode-{number}"), move || worker.run())?;
         }
-        for Lane { stream, sealer } in lanes {
-            let socket = stream.try_clone().map_err(Error::Thread)?;
-            outbound.sockets.push(socket);
+        for Lane { way, sealer } in lanes {
+            if let Way::Peer(stream) = &way {
+                let socket = stream.try_clone().map_err(Error::Thread)?;
+                outbound.sockets.push(socket);
+            }
             let name = format!("lane-{}", sealer.lane());
             let lane = lane::Thread {
                 shared: Arc::clone(&shared),
-                stream,
+                way,
                 sealer,
                 bodies: ready.clone(),
                 empties: empties.clone(),
@@ -286,18 +299,7 @@ impl Outbound {
     /// # Errors
     /// When it names some that it cannot have.
     pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
-        let now = self.shared.start.elapsed();
-        let delivered = {
-            let mut book = lock(&self.shared.book);
-            let delivered = book.flight.acknowledge(ranges, now)?;
-            let all = &mut book.delivered;
-            all.batches += delivered.batches;
-            all.content = all.content.saturating_add(delivered.content);
-            all.wire = all.wire.saturating_add(delivered.wire);
-            delivered
-        };
-        self.shared.room.notify_all();
-        Ok(delivered)
+        self.shared.acknowledge(ranges)
     }
 
     /// How many bytes of content each channel may have on the way.
@@ -379,6 +381,21 @@ impl Shared {
         let now = self.start.elapsed();
         // The lane got the number from the flight itself.
         let _ = lock(&self.book).flight.sent(number, wire, lane, now);
+    }
+
+    fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
+        let now = self.start.elapsed();
+        let delivered = {
+            let mut book = lock(&self.book);
+            let delivered = book.flight.acknowledge(ranges, now)?;
+            let all = &mut book.delivered;
+            all.batches += delivered.batches;
+            all.content = all.content.saturating_add(delivered.content);
+            all.wire = all.wire.saturating_add(delivered.wire);
+            delivered
+        };
+        self.room.notify_all();
+        Ok(delivered)
     }
 
     fn is_closed(&self) -> bool {

@@ -113,3 +113,50 @@ fn open(opener: &mut Opener, sealed: &mut [u8]) -> Result<(), Error> {
         .accept(&mut Ledger::new())
         .map(|_| ())
 }
+
+#[test]
+fn in_a_file_the_next_epoch_begins_where_this_one_is_full_and_is_the_next() {
+    use crate::saved::RecipientKey;
+
+    let keyed = || {
+        let key = || {
+            RecipientKey::fill(|scalar| {
+                scalar.fill(9);
+                Ok::<_, Error>(())
+            })
+            .unwrap()
+        };
+        key()
+            .derive(key().share(), &[3; 32], SessionId([1; 16]), b"header")
+            .unwrap()
+    };
+    let next = |epoch, length| Header {
+        lane: 0,
+        epoch,
+        sequence: 0,
+        batch: 0,
+        length,
+    };
+    let refused = |epoch, length, expected| {
+        let mut keys = keyed();
+        let mut opener = keys.opener(0, 1).unwrap();
+        opener.epoch_mut().skip_to(5, EPOCH_BYTES - 100);
+        let error = keys.follow(opener, &next(epoch, length)).unwrap_err();
+        let found = epoch;
+        assert_eq!(
+            error,
+            Error::Epoch {
+                lane: 0,
+                expected,
+                found
+            }
+        );
+    };
+    refused(2, 100, 1);
+    refused(3, 101, 2);
+
+    let mut keys = keyed();
+    let mut opener = keys.opener(0, 1).unwrap();
+    opener.epoch_mut().skip_to(5, EPOCH_BYTES - 100);
+    assert_eq!(keys.follow(opener, &next(2, 101)).unwrap().epoch(), 2);
+}

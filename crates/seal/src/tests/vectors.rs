@@ -322,7 +322,7 @@ fn place(lane: &Value) -> (u8, Direction, u32) {
 }
 
 /// The rule for bodies that generate.py states.
-fn body(length: usize) -> Vec<u8> {
+pub(super) fn body(length: usize) -> Vec<u8> {
     (0..251u32)
         .map(|i| u8::try_from((i * 7 + 3) % 251).unwrap())
         .cycle()
@@ -330,19 +330,19 @@ fn body(length: usize) -> Vec<u8> {
         .collect()
 }
 
-fn parse(text: &str) -> Value {
+pub(super) fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap()
 }
 
-fn number(value: &Value) -> u64 {
+pub(super) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
     let text = String::from(value.as_str().unwrap());
     (0..text.len())
         .step_by(2)

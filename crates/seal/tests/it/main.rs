@@ -8,5 +8,6 @@ mod confirmation;
 mod epochs;
 mod refusals;
 mod roundtrip;
+mod saved;
 mod shares;
 mod support;

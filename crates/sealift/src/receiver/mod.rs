@@ -7,12 +7,14 @@
 
 mod admission;
 mod arrival;
+mod export;
 mod opening;
 mod qemu_says;
 mod relay;
+mod restore;
 mod session;
 mod story;
-mod stream_end;
+pub(crate) mod stream_end;
 mod target;
 
 use std::collections::HashMap;
@@ -34,6 +36,8 @@ use sealift_session::lane::LaneHello;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+pub(crate) use export::run as export;
 
 use crate::signals::Signals;
 use crate::{ending, journals, lock};
@@ -133,7 +137,7 @@ pub(crate) async fn run(
                 Err(ending) => ending,
             }
         }
-        Origin::File(file) => crate::saved::restore(arguments, file, channel, reporter).await,
+        Origin::File(file) => restore::run(arguments, file, channel, reporter).await,
     }
 }
 

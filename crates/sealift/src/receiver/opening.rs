@@ -10,7 +10,7 @@ use sealift_identity::Side;
 use sealift_identity::journal::About;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Sender};
-use sealift_net::inbound::{Inbound, Lane, Placed, Plan, Standing};
+use sealift_net::inbound::{Inbound, Lane, Placed, Plan, Standing, Way};
 use sealift_net::lane;
 use sealift_precopy::VersionMap;
 use sealift_seal::Receiver;
@@ -168,7 +168,10 @@ impl Arriving {
             .map(|(stream, epoch)| {
                 let opener = agreed.keyed.opener(epoch.lane(), epoch.epoch());
                 opener
-                    .map(|opener| Lane { stream, opener })
+                    .map(|opener| Lane {
+                        way: Way::Peer(stream),
+                        opener,
+                    })
                     .map_err(|error| failure_of(ErrorKind::Protocol, Fault::Source, &error))
             })
             .collect()

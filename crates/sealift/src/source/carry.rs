@@ -307,6 +307,8 @@ impl Carry {
                 going.streamed = Some(super::guest::run_state(&state));
                 vec![]
             }
+            // For sessions without a receiver.
+            ingest::Event::Ping(_) | ingest::Event::Whole { .. } => vec![],
             ingest::Event::Ended => vec![self.closed(going)],
             // Not a close: QEMU had something left to read, or was cut off.
             ingest::Event::Broken(error) => vec![Event::QemuFailed(failure(

@@ -25,6 +25,7 @@ use super::pace::Pace;
 use super::parallel::Quiesce;
 use super::prologue::{Prologue, Unsupported, refuse};
 use super::tail::Tail;
+use crate::receiver::stream_end::StreamEnd;
 
 /// How long QEMU may pause before what has been gathered is sent: while the guest runs nothing waits for a page, and zstd wants
 /// to see many at once.
@@ -44,6 +45,13 @@ pub(crate) enum Event {
     },
     /// The guest's run state, as the device state has it.
     RunState(String),
+    /// QEMU asks the destination to say this back.
+    Ping(u32),
+    /// The stream has come to its end, which its description is.
+    Whole {
+        /// Batches up to and with that.
+        batches: u64,
+    },
     /// QEMU closed the channel.
     Ended,
     /// The channel broke.
@@ -68,6 +76,10 @@ pub(crate) struct Ingest {
     /// RAM's section.
     ram: Option<u32>,
     tail: Tail,
+    /// Looks for the stream's end, for a session in which nobody else says that all has come.
+    end: Option<StreamEnd>,
+    /// Something has come since it was looked for.
+    unlooked: bool,
 }
 
 /// A channel whose beginning was read.
@@ -133,8 +145,16 @@ impl Ingest {
             place: Place::Pages,
             ram,
             tail: Tail::default(),
+            end: None,
+            unlooked: false,
         };
         (ingest, Begun { intake, bytes })
+    }
+
+    /// Tells when the stream has come to its end, which QEMU does not show by closing the channel: it waits for an answer.
+    pub(crate) fn watching_for_the_end(self) -> Self {
+        let end = Some(StreamEnd::default());
+        Self { end, ..self }
     }
 
     /// Reads to the end of the channel.
@@ -160,8 +180,15 @@ impl Ingest {
             self.take_apart(&mut intake)?;
             match intake.read(self.patience()) {
                 Ok(ReadOutcome::Bytes(_)) => {}
-                Ok(ReadOutcome::Quiet) => self.submit()?,
-                Ok(ReadOutcome::End) => return self.finish(intake.bytes()),
+                Ok(ReadOutcome::Quiet) => {
+                    self.submit()?;
+                    self.look_for_the_end();
+                }
+                Ok(ReadOutcome::End) => {
+                    self.finish(intake.bytes())?;
+                    self.look_for_the_end();
+                    return Ok(());
+                }
                 Err(error) => return Err(End::Broken(error)),
             }
         }
@@ -170,6 +197,7 @@ impl Ingest {
     /// How long to wait for more before sending what is there.
     fn patience(&self) -> Option<Duration> {
         match self.place {
+            _ if self.unlooked => Some(Duration::ZERO),
             _ if self.draft.is_empty() => None,
             Place::Pages => Some(LINGER),
             Place::LastPages | Place::Devices => Some(Duration::ZERO),
@@ -182,6 +210,16 @@ impl Ingest {
             self.flush_scratch()?;
         }
         self.submit()
+    }
+
+    /// Nothing more is there to be read: if what has come is a whole stream, it is over.
+    fn look_for_the_end(&mut self) {
+        self.unlooked = false;
+        if self.end.take_if(|end| end.found().is_some()).is_some() {
+            self.tell(Event::Whole {
+                batches: self.feed.batches(),
+            });
+        }
     }
 
     fn take_apart(&mut self, intake: &mut Intake) -> Result<(), End> {
@@ -200,6 +238,7 @@ impl Ingest {
         }
         match item {
             Item::Command(Command::SwitchoverStart) => self.tell(Event::Stopping),
+            Item::Command(Command::Ping(value)) => self.tell(Event::Ping(*value)),
             Item::Command(command) => refuse(command).map_err(End::Unsupported)?,
             Item::Section(Section::End(id)) if Some(*id) == self.ram => {
                 self.place = Place::LastPages;
@@ -285,6 +324,10 @@ impl Ingest {
 
     fn flush_scratch(&mut self) -> Result<(), End> {
         let scratch = std::mem::take(&mut self.scratch);
+        if let (Place::Devices, Some(end)) = (self.place, &mut self.end) {
+            end.pass(&scratch);
+            self.unlooked = true;
+        }
         let sent = self.opaque(&scratch);
         self.scratch = scratch;
         self.scratch.clear();

@@ -14,7 +14,7 @@ use sealift::event::Peer;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift_identity::{Pki, explain, explain_io, peer_of};
 use sealift_net::control::{Receiver, Secured, Sender};
-use sealift_net::outbound::Lane;
+use sealift_net::outbound::{Lane, Way};
 use sealift_net::target::Target;
 use sealift_net::{Error, lane};
 use sealift_pages::PageSize;
@@ -193,7 +193,10 @@ impl Link {
             let stream = lane::open(self.address, hello.encode(&key).as_slice())
                 .await
                 .map_err(|error| lost(&error, pki, &self.address.to_string()))?;
-            lanes.push(Lane { stream, sealer });
+            lanes.push(Lane {
+                way: Way::Peer(stream),
+                sealer,
+            });
         }
         Ok(lanes)
     }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::guest::Asked;
 use super::setup::{Before, set_up};
-use super::{Asking, Qemu, Way, cancelled, go, new_session, read_prologue};
+use super::{Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, read_prologue};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -161,7 +161,7 @@ async fn migrate(
         prologue = read_prologue(read) => prologue,
         () = signals.next() => Err(cancelled()),
     };
-    let prologue = match prologue {
+    let prologue = match prologue.and_then(|read| needs_return_path(&read).map(|()| read)) {
         Ok(prologue) => prologue,
         Err(ending) => {
             closer.close();

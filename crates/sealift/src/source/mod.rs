@@ -19,6 +19,7 @@ mod pace;
 mod parallel;
 mod prologue;
 mod return_path;
+mod save;
 mod send;
 mod setup;
 mod story;
@@ -37,10 +38,11 @@ use sealift_identity::journal::About;
 use sealift_identity::{Pki, Side};
 use sealift_net::outbound::{Lane, Outbound, Plan};
 use sealift_net::target::Target;
-use sealift_pages::{Draft, PageSize};
+use sealift_pages::{Draft, Layout, PageSize};
 use sealift_precopy::VersionMap;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
-use sealift_session::control::{LaneCount, RunState, SessionId};
+use sealift_seal::Keyed;
+use sealift_session::control::{LaneCount, RamBlocks, RunState, SessionId};
 use sealift_session::handoff::SourceHandoff;
 use sealift_session::handoff::source::{Completion, Terms};
 use sealift_session::handshake::Agreed;
@@ -62,6 +64,7 @@ use prologue::{NoPrologue, Prologue};
 use return_path::ReturnPath;
 use story::{Facts, Story};
 
+pub(crate) use link::seed;
 pub(crate) use migrate::run as migrate;
 pub(crate) use send::run as send;
 
@@ -172,7 +175,11 @@ async fn read_prologue(read: sealift_qemu::channel::ReadHalf) -> Result<Prologue
     let prologue = reading
         .await
         .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost))?;
-    let prologue = prologue.map_err(|why| no_prologue(&why))?;
+    prologue.map_err(|why| no_prologue(&why))
+}
+
+/// QEMU must wait for the destination.
+fn needs_return_path(prologue: &Prologue) -> Result<(), Ending> {
     if !prologue.facts.return_path {
         let message = "QEMU migrates without a return path: it would not wait for the destination to have the guest";
         return Err(Ending::new(Kind::StillAtSource, message)
@@ -181,7 +188,7 @@ async fn read_prologue(read: sealift_qemu::channel::ReadHalf) -> Result<Prologue
                 "switch it on: migrate_set_capability return-path on, or use sealift migrate",
             ));
     }
-    Ok(prologue)
+    Ok(())
 }
 
 fn no_prologue(why: &NoPrologue) -> Ending {
@@ -356,12 +363,15 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
     let pipeline = Pipeline {
         prologue,
         page_size,
-        agreed,
+        blocks: agreed.admission.blocks,
+        layout: agreed.layout,
+        keys: agreed.keyed,
         lanes,
         closers: Arc::clone(&closers),
         further,
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
+        watch_for_the_end: false,
     };
     let (outbound, pace, sources) = match pipeline.start() {
         Ok(started) => started,
@@ -414,12 +424,16 @@ fn page_size(facts: &prologue::Facts) -> Result<PageSize, Ending> {
 struct Pipeline {
     prologue: Prologue,
     page_size: PageSize,
-    agreed: Agreed<sealift_seal::Source>,
+    blocks: RamBlocks,
+    layout: Layout,
+    keys: Keyed<sealift_seal::Source>,
     lanes: Vec<Lane>,
     closers: Arc<Mutex<Vec<Closer>>>,
     further: mpsc::Receiver<Channel>,
     max_downtime: Duration,
     bandwidth: Option<u64>,
+    /// Nobody else will say that the whole stream has come.
+    watch_for_the_end: bool,
 }
 
 impl Pipeline {
@@ -428,7 +442,7 @@ impl Pipeline {
             Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
         };
         let page_bytes = self.page_size.bytes() as u64;
-        let blocks = self.agreed.admission.blocks.as_slice();
+        let blocks = self.blocks.as_slice();
         let pages: Vec<u64> = blocks
             .iter()
             .map(|block| block.length() / page_bytes)
@@ -439,14 +453,14 @@ impl Pipeline {
         let (events, from_outbound) = mpsc::unbounded_channel();
         let outbound = Outbound::start(
             Plan {
-                layout: Arc::new(self.agreed.layout),
+                layout: Arc::new(self.layout),
                 workers: crate::workers(),
                 level: LEVEL,
                 duplicates_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
                 window: pace.window(),
                 versions: VersionMap::new(&pages),
-                keys: self.agreed.keyed,
+                keys: self.keys,
             },
             self.lanes,
             events,
@@ -465,6 +479,10 @@ impl Pipeline {
             Arc::clone(&quiesce),
             told.clone(),
         );
+        let ingest = match self.watch_for_the_end {
+            true => ingest.watching_for_the_end(),
+            false => ingest,
+        };
         thread::Builder::new()
             .name("ingest-0".to_owned())
             .spawn(move || ingest.run(begun))

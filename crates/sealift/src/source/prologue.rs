@@ -31,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) blocks: Vec<Block>,
     /// QEMU waits for the destination's word before it completes.
     pub(crate) return_path: bool,
+    /// What QEMU has asked the destination to say back.
+    pub(crate) pings: Vec<u32>,
 }
 
 /// A RAM block.
@@ -178,6 +180,7 @@ fn note(item: &Item<'_>, facts: &mut Facts, listed: &mut Listed) -> Result<(), U
             }
         }
         Item::Command(Command::OpenReturnPath) => facts.return_path = true,
+        Item::Command(Command::Ping(value)) => facts.pings.push(*value),
         Item::Command(command) => refuse(command)?,
         _ => {}
     }

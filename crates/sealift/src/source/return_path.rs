@@ -92,6 +92,17 @@ impl ReturnPath {
         self.pass(Item::Shut(0))
     }
 
+    /// Says back what QEMU asked for, where there is no destination that would.
+    pub(crate) fn pong(&mut self, value: u32) -> io::Result<()> {
+        self.pass(Item::Pong(value))
+    }
+
+    /// Lets QEMU stop the guest, where there is no destination to say that it may.
+    pub(crate) fn acknowledge_switchover(&mut self) -> io::Result<()> {
+        self.gate = Gate::Open;
+        self.pass(Item::SwitchoverAck)
+    }
+
     fn pass(&mut self, item: Item<'_>) -> io::Result<()> {
         let mut bytes = Vec::new();
         item.emit(&mut bytes);

@@ -12,7 +12,10 @@ use sealift_qemu::channel::{Channel, Listener};
 use tokio::sync::mpsc;
 
 use super::guest::Asked;
-use super::{Asking, Qemu, Way, cancelled, go, new_session, page_size, read_prologue};
+use super::{
+    Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, page_size, read_prologue,
+    save,
+};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
@@ -20,7 +23,7 @@ use crate::signals::Signals;
 /// How often a thread that waits for QEMU looks whether anybody still waits for it.
 const LOOK: Duration = Duration::from_millis(250);
 /// Channels that QEMU may have opened and nobody has taken: more than multifd's 255 are not to be had.
-const CHANNELS: usize = 256;
+pub(super) const CHANNELS: usize = 256;
 
 /// Runs the command. `channel` is QEMU's, when it started this program.
 pub(crate) async fn run(
@@ -50,7 +53,7 @@ pub(crate) async fn run(
             }
         }
         Ok(Destination::File { file, recipient }) => {
-            crate::saved::save(arguments, file, recipient, channel, reporter).await
+            save::run(arguments, file, recipient, channel, reporter).await
         }
         Err(ending) => ending,
     }
@@ -108,7 +111,7 @@ async fn serve(arguments: &Arguments, way: Way, channel: Option<Channel>) -> End
 }
 
 /// QEMU's channels, in the order in which it opens them.
-fn channels(
+pub(super) fn channels(
     arguments: &Arguments,
     channel: Option<Channel>,
 ) -> Result<mpsc::Receiver<Channel>, Ending> {
@@ -154,6 +157,7 @@ async fn session(
     let (read, write) = main.split();
     let prepared = async {
         let prologue = read_prologue(read).await?;
+        needs_return_path(&prologue)?;
         let monitor = match &arguments.qmp {
             Some(address) => Some(
                 Monitor::open(address.clone())

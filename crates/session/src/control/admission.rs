@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use sealift_pages::{BLOCKS_MAX, PAGE_SIZE_MIN};
+use sealift_pages::{BLOCKS_MAX, PAGE_SIZE_MIN, PageSize};
 
 use super::bounded::{Bytes, Text};
 use super::enumeration::enumeration;
@@ -32,7 +32,11 @@ impl Admission {
     /// # Errors
     /// When a block's length is no multiple of the guest's page size, or its backing has smaller pages than the guest.
     pub fn check_within(&self, offer: &Offer) -> Result<(), Invalid> {
-        let page_size = offer.page_size.bytes() as u64;
+        self.check_pages(offer.page_size)
+    }
+
+    pub(crate) fn check_pages(&self, page_size: PageSize) -> Result<(), Invalid> {
+        let page_size = page_size.bytes() as u64;
         for block in self.blocks.as_slice() {
             let length = block.length();
             if !length.is_multiple_of(page_size) {

@@ -120,7 +120,7 @@ impl<T: Copy + Into<u32> + TryFrom<u32>, const MIN: usize> Distinct<T, MIN> {
         Ok(Self(numbers))
     }
 
-    pub(super) fn from_wire(field: &'static str, numbers: &[u32]) -> Result<Self, Invalid> {
+    pub(crate) fn from_wire(field: &'static str, numbers: &[u32]) -> Result<Self, Invalid> {
         // Before the list is taken over, so that a long one is not copied first.
         count(field, numbers.len(), MIN, DISTINCT_MAX)?;
         let narrow =
@@ -137,7 +137,7 @@ impl<T: Copy + Into<u32> + TryFrom<u32>, const MIN: usize> Distinct<T, MIN> {
         }
     }
 
-    pub(super) fn to_wire(&self) -> Vec<u32> {
+    pub(crate) fn to_wire(&self) -> Vec<u32> {
         self.0.iter().map(|&number| number.into()).collect()
     }
 }

@@ -13,7 +13,7 @@ macro_rules! enumeration {
             /// Each of them, in the wire's order.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            pub(super) fn from_wire(
+            pub(crate) fn from_wire(
                 field: &'static str,
                 found: i32,
             ) -> Result<Self, $crate::control::Invalid> {
@@ -26,7 +26,7 @@ macro_rules! enumeration {
                 }
             }
 
-            pub(super) fn to_wire(self) -> i32 {
+            pub(crate) fn to_wire(self) -> i32 {
                 use $wire as Wire;
                 match self {
                     $(Self::$variant => Wire::$variant.into(),)*

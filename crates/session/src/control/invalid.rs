@@ -49,13 +49,13 @@ pub enum Why {
 }
 
 impl Why {
-    pub(super) const fn of(self, field: &'static str) -> Invalid {
+    pub(crate) const fn of(self, field: &'static str) -> Invalid {
         Invalid { field, why: self }
     }
 }
 
 /// A number within its bounds.
-pub(super) fn number(
+pub(crate) fn number(
     field: &'static str,
     found: u64,
     least: u64,
@@ -83,7 +83,7 @@ pub(super) fn count(
 }
 
 /// Exactly `N` bytes.
-pub(super) fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], Invalid> {
+pub(crate) fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], Invalid> {
     bytes.try_into().map_err(|_| {
         Why::Length {
             least: N,
@@ -95,7 +95,7 @@ pub(super) fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result
 }
 
 /// A message that has to be there.
-pub(super) fn present<T>(field: &'static str, message: Option<T>) -> Result<T, Invalid> {
+pub(crate) fn present<T>(field: &'static str, message: Option<T>) -> Result<T, Invalid> {
     message.ok_or_else(|| Why::Missing.of(field))
 }
 

@@ -25,9 +25,9 @@ mod failure;
 mod flow;
 mod frame;
 mod handshake;
-mod invalid;
+pub(crate) mod invalid;
 mod message;
-mod outline;
+pub(crate) mod outline;
 mod redacted;
 mod stage;
 

@@ -101,6 +101,33 @@ fn check_kind(kind: u64, value: Value<'_>) -> Result<(), FrameError> {
     Ok(())
 }
 
+/// The same bounds for a message that comes in no envelope and has one message in it, field `within`, whose field `list` is a list of
+/// messages.
+pub(crate) fn check_message(message: &[u8], within: u64, list: u64) -> Result<(), FrameError> {
+    let mut fields = 0;
+    let mut deeper = alloc::vec![(message, 0)];
+    while let Some((message, depth)) = deeper.pop() {
+        for field in Fields::of(message) {
+            let Field { number, value } = field?;
+            fields += 1;
+            if fields > 2 * FIELDS_MAX {
+                return Err(FrameError::TooManyFields { kind: within });
+            }
+            match value {
+                Value::Bytes(inner) if depth == 0 && number == within => deeper.push((inner, 1)),
+                // No groups of old in there either, which prost would follow.
+                Value::Bytes(inner) if depth == 1 && number == list => {
+                    for field in Fields::of(inner) {
+                        field?;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Which fields of a message are messages of this version, and which fields of theirs.
 struct Shape(&'static [(RangeInclusive<u64>, Shape)]);
 

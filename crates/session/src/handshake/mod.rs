@@ -26,7 +26,7 @@
 
 mod failed;
 pub mod receiver;
-mod said;
+pub(crate) mod said;
 pub mod source;
 
 use alloc::vec::Vec;

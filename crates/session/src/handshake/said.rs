@@ -253,7 +253,7 @@ fn algorithm(found: u8) -> Result<Algorithm, Reason> {
 }
 
 /// As WIRE.md §3 numbers them.
-pub(super) const fn number(algorithm: Algorithm) -> u8 {
+pub(crate) const fn number(algorithm: Algorithm) -> u8 {
     match algorithm {
         Algorithm::Sha256 => 1,
         Algorithm::Blake3 => 2,
@@ -261,7 +261,7 @@ pub(super) const fn number(algorithm: Algorithm) -> u8 {
 }
 
 /// The codecs of these numbers, as WIRE.md §3 has them; those that are not known are passed over.
-pub(super) fn codecs(numbers: &[u8]) -> Codecs {
+pub(crate) fn codecs(numbers: &[u8]) -> Codecs {
     const ZSTD: u8 = 1;
     if numbers.contains(&ZSTD) {
         Codecs::NONE.and(Codec::Zstd)
