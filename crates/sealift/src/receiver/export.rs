@@ -179,7 +179,7 @@ impl Going {
                     inbound::Event::Broken(broken) => return Err(failed(&spoilt(&broken))),
                 },
                 Some(event) = self.from_relay.recv() => match event {
-                    relay::Event::AtBarrier { .. } if self.inbound.versions() != self.end.versions => {
+                    relay::Event::AtBarrier { .. } if self.inbound.versions()() != self.end.versions => {
                         return Err(failed(STALE));
                     }
                     relay::Event::AtBarrier { .. } => self.clearance.give(),

@@ -329,7 +329,7 @@ impl Going {
     fn relay(&mut self, event: relay::Event) -> Option<Ending> {
         match event {
             relay::Event::AtBarrier { .. } => {
-                if self.inbound.versions() != self.end.versions {
+                if self.inbound.versions()() != self.end.versions {
                     return Some(self.failed(STALE));
                 }
                 self.clearance.give();
