@@ -206,6 +206,7 @@ fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
         // It stands still, and what there is of it is carried.
         stage: Stage::StopAndCopy,
         teller: Teller::Us,
+        source_knows: false,
         last: Standing::default(),
     };
     story.tell(What::Admitted(Admitted {
