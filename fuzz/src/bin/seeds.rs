@@ -10,8 +10,13 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use sealift_fuzz::{decoding, seed};
 use sealift_lab::fixtures::{Channel, Direction, fixtures};
+use sealift_pages::Algorithm;
 use sealift_seal::{Initiator, Share, Suite, respond};
 use sealift_session::control::wire::{self, envelope::Kind};
+use sealift_session::control::{
+    Admission, Bytes, Distinct, RamBlock, RamBlocks, RunState, SessionId, Text,
+};
+use sealift_session::saved::{End, Header, PREAMBLE, Recipient};
 use sealift_stream::main_channel::{Content, Emitter, Item, Parser};
 use sealift_stream::{PageSize, multifd};
 
@@ -30,9 +35,47 @@ fn main() -> Result<(), Box<dyn Error>> {
     records(&folder)?;
     decode(&folder)?;
     control(&folder)?;
+    saved(&folder)?;
     shares(&folder)?;
     open(&folder)?;
     Ok(())
+}
+
+fn saved(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let block = RamBlock::new(Bytes::new("name", b"pc.ram".to_vec())?, 1 << 30, 4096)?;
+    let header = Header {
+        id: SessionId([1; 16]),
+        recipient: Recipient {
+            key: [4; 65],
+            certificate: [2; 32],
+            name: Text::cut("host-b.example"),
+        },
+        share: [4; 65],
+        salt: [3; 32],
+        digest: Algorithm::Blake3,
+        codecs: Distinct::new("codecs", vec![1])?,
+        slots: 64 << 20,
+        page_size: sealift_pages::PageSize::new(4096)?,
+        guest: Admission {
+            name: Text::explaining("web1"),
+            uuid: [7; 16],
+            machine: Text::explaining("pc-q35-10.0"),
+            blocks: RamBlocks::new(vec![block])?,
+            memory_needed: 1 << 30,
+        },
+        software: Text::cut("sealift"),
+        saved_ns: 1,
+    };
+    let end = End {
+        batches: 12,
+        at: 345_678,
+        versions: [9; 32],
+        run_state: RunState::Running,
+    };
+    let file = header.encode();
+    write(folder, "saved", "header", &file[PREAMBLE..])?;
+    write(folder, "saved", "preamble", &file[..PREAMBLE])?;
+    write(folder, "saved", "end", &end.encode())
 }
 
 fn write(folder: &Path, target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
