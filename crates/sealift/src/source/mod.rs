@@ -223,6 +223,7 @@ async fn go(
         Ok(page_size) => page_size,
         Err(ending) => return ending,
     };
+    let knows_gate = guest::knows_gate(facts, asked.as_ref());
     let admission = match guest::admission(facts, asked.as_ref(), way.name.as_deref(), page_size) {
         Ok(admission) => admission,
         Err(ending) => return ending,
@@ -323,7 +324,7 @@ async fn go(
     let carry = Carry {
         link,
         outbound,
-        return_path: ReturnPath::new(write),
+        return_path: ReturnPath::new(write, knows_gate),
         closers,
         monitor,
         handoff,
