@@ -18,7 +18,7 @@ mod held {
     /// The step, and for how long.
     const VARIABLE: &str = "SEALIFT_FAULT";
 
-    /// Stands still when this is the step. Blocks the thread: that is what a host that hangs does.
+    /// Stands still when this is the step. Only this task does: what was queued before it still goes out.
     pub(crate) fn at(step: &str) {
         let Ok(wanted) = std::env::var(VARIABLE) else {
             return;
@@ -30,7 +30,8 @@ mod held {
             return;
         }
         let _ = std::io::stderr().write_fmt(format_args!("fault point {step}\n"));
-        thread::sleep(Duration::from_secs(seconds.parse().unwrap_or(0)));
+        let time = Duration::from_secs(seconds.parse().unwrap_or(0));
+        tokio::task::block_in_place(|| thread::sleep(time));
     }
 }
 

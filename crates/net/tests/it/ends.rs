@@ -76,7 +76,7 @@ pub(crate) fn way_out(
     let lanes = (0..)
         .zip(streams)
         .map(|(lane, stream)| outbound::Lane {
-            way: sealift_net::outbound::Way::Peer(stream),
+            way: outbound::Way::Peer(stream),
             sealer: keys.sealer(lane).unwrap(),
         })
         .collect();
@@ -116,7 +116,7 @@ pub(crate) fn way_in(mut keys: Keyed<sealift_seal::Receiver>, streams: Vec<TcpSt
     let lanes = (0..)
         .zip(streams)
         .map(|(lane, stream)| inbound::Lane {
-            way: sealift_net::inbound::Way::Peer(stream),
+            way: inbound::Way::Peer(stream),
             opener: keys.opener(lane, lane.into()).unwrap(),
         })
         .collect();

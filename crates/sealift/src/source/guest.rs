@@ -16,6 +16,8 @@ pub(crate) struct Asked {
     pub(crate) uuid: Option<[u8; 16]>,
     pub(crate) machine: String,
     pub(crate) run_state: RunState,
+    /// Whether QEMU knows the destination's word that it may stop the guest.
+    pub(crate) knows_gate: bool,
     /// Whether QEMU calls the guest running now.
     pub(crate) running: bool,
 }
@@ -28,6 +30,7 @@ impl Asked {
             uuid: machine.uuid()?,
             machine: machine.machine_type()?,
             run_state: run_state(&status.state),
+            knows_gate: machine.capabilities()?.contains_key(SWITCHOVER_ACK),
             running: status.running,
         })
     }
@@ -41,6 +44,32 @@ pub(crate) fn run_state(word: &str) -> RunState {
         // Paused, a shut-down that is not over, an I/O error: whoever stopped it says when it goes on.
         _ => RunState::Paused,
     }
+}
+
+/// QEMU's name for the capability to wait for that word, which 8.1 brought.
+const SWITCHOVER_ACK: &str = "switchover-ack";
+/// The release, as versioned machine types name it.
+const SWITCHOVER_ACK_SINCE: (u32, u32) = (8, 1);
+
+/// Whether QEMU knows the destination's word that it may stop the guest. One that cannot be asked is taken to be as old as its guest's
+/// machine type: the word would make a QEMU that does not know it give up, and one that waits for it was set up by somebody who has --qmp.
+pub(crate) fn knows_gate(facts: &Facts, asked: Option<&Asked>) -> bool {
+    match asked {
+        Some(asked) => asked.knows_gate,
+        None => {
+            let machine = facts.machine.as_deref();
+            machine
+                .and_then(release)
+                .is_none_or(|release| release >= SWITCHOVER_ACK_SINCE)
+        }
+    }
+}
+
+/// `(7, 2)` of `pc-q35-7.2`; none of `microvm`.
+fn release(machine: &str) -> Option<(u32, u32)> {
+    let (_, release) = machine.rsplit_once('-')?;
+    let (major, minor) = release.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// The admission. What the operator says counts most, then what QEMU says, then the stream.
@@ -89,4 +118,17 @@ fn build(
         blocks,
         memory_needed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_versioned_machine_type_names_its_release() {
+        assert_eq!(release("pc-q35-7.2"), Some((7, 2)));
+        assert_eq!(release("pc-i440fx-10.0"), Some((10, 0)));
+        assert_eq!(release("microvm"), None);
+        assert_eq!(release("pc-q35-rhel9.4.0"), None);
+    }
 }

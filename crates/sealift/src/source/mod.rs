@@ -325,6 +325,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         asked,
     } = qemu;
     let guest = named(&agreed);
+    let knows_gate = guest::knows_gate(&prologue.facts, asked.as_ref());
     let blocks = agreed.admission.blocks.as_slice().iter();
     let blocks = blocks.map(|block| String::from_utf8_lossy(block.name()).into_owned());
     let blocks = blocks.collect();
@@ -384,7 +385,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
     let carry = Carry {
         link,
         outbound,
-        return_path: ReturnPath::new(write),
+        return_path: ReturnPath::new(write, knows_gate),
         closers,
         monitor,
         handoff,

@@ -1,7 +1,7 @@
 //! QEMU's return path on its way to the source's QEMU: two of its messages are the session's to give.
 //!
 //! ```text
-//!  receiver ─▶ SWITCHOVER_ACK ─▶ kept until the gate opens ─▶ QEMU may stop the guest
+//!  receiver ─▶ SWITCHOVER_ACK ─▶ kept until the gate opens ─▶ QEMU may stop the guest; never passed to one that does not know it
 //!              SHUT           ─▶ never passed: the session writes its own when the hand-off is decided
 //!              PONG           ─▶ passed
 //!              all else       ─▶ belongs to post-copy, or is not known: the session ends
@@ -20,6 +20,8 @@ pub(crate) struct ReturnPath {
     /// Bytes of a message that is not whole.
     rest: Vec<u8>,
     gate: Gate,
+    /// QEMU knows `SWITCHOVER_ACK` (8.1 and later). An older one takes it for an error and gives the migration up.
+    knows_gate: bool,
 }
 
 /// Where the destination's word is that the guest may be stopped.
@@ -45,12 +47,13 @@ pub(crate) enum Said {
 }
 
 impl ReturnPath {
-    pub(crate) fn new(half: WriteHalf) -> Self {
+    pub(crate) fn new(half: WriteHalf, knows_gate: bool) -> Self {
         Self {
             half,
             parser: Parser::new(),
             rest: Vec::new(),
             gate: Gate::Closed,
+            knows_gate,
         }
     }
 
@@ -63,6 +66,7 @@ impl ReturnPath {
         let mut passed = Vec::new();
         while let Some(item) = self.parser.pull(&mut input) {
             match item {
+                Item::SwitchoverAck if !self.knows_gate => {}
                 Item::SwitchoverAck if self.gate == Gate::Open => item.emit(&mut passed),
                 Item::SwitchoverAck => {
                     self.gate = Gate::Kept;
@@ -121,11 +125,15 @@ mod tests {
     use super::*;
 
     fn path() -> (ReturnPath, UnixStream) {
+        path_of(true)
+    }
+
+    fn path_of(knows_gate: bool) -> (ReturnPath, UnixStream) {
         let (qemu, channel) = Channel::pair().unwrap();
         let qemu = UnixStream::from(qemu);
         qemu.set_read_timeout(Some(Duration::from_millis(50)))
             .unwrap();
-        (ReturnPath::new(channel.split().1), qemu)
+        (ReturnPath::new(channel.split().1, knows_gate), qemu)
     }
 
     fn arrived(qemu: &mut UnixStream) -> Vec<u8> {
@@ -149,6 +157,15 @@ mod tests {
         // Not twice.
         path.open_gate().unwrap();
         assert_eq!(arrived(&mut qemu), b"");
+    }
+
+    #[test]
+    fn a_qemu_that_does_not_know_the_acknowledgement_never_gets_it() {
+        let (mut path, mut qemu) = path_of(false);
+        assert_eq!(path.take(&[ACK, PONG].concat()).unwrap(), []);
+        path.open_gate().unwrap();
+        assert_eq!(path.take(ACK).unwrap(), []);
+        assert_eq!(arrived(&mut qemu), PONG);
     }
 
     #[test]

@@ -228,7 +228,10 @@ impl Save<'_> {
             page_size.bytes() as u64,
             started,
         );
-        let mut return_path = prologue.facts.return_path.then(|| ReturnPath::new(write));
+        let mut return_path = prologue
+            .facts
+            .return_path
+            .then(|| ReturnPath::new(write, true));
         match &mut return_path {
             Some(path) => {
                 // What cannot be written is the channel's end, which its reader finds.

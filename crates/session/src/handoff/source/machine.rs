@@ -167,6 +167,7 @@ impl SourceHandoff {
             }
             // As below: the receiver has all of the guest.
             Event::QemuGone if sent.prepared => return in_doubt(failures::gone()),
+            Event::QemuClosed { .. } if sent.prepared && self.asks_qemu() => {}
             other => return before_shut(State::Drained(sent), other),
         }
         self.may_intend(sent)
@@ -208,6 +209,7 @@ impl SourceHandoff {
             Event::Peer(StageChange::Prepared { .. }) if repeats(&sent, &event) => {
                 (State::Intending(sent), vec![])
             }
+            Event::QemuClosed { .. } if self.asks_qemu() => (State::Intending(sent), vec![]),
             // The receiver has all of the guest: it is not told Abort, and somebody can let it run there.
             Event::QemuGone => in_doubt(failures::gone()),
             other => before_shut(State::Intending(sent), other),
@@ -267,6 +269,12 @@ impl SourceHandoff {
             | Event::Deadline(_) => {}
         }
         (State::ShutPassed(sent, tie), vec![])
+    }
+
+    /// Whether QMP says what a closed channel means. Once the receiver has all of the guest, a QEMU that died, whose channel closes first,
+    /// must not be taken for one that gave up and runs the guest on: the receiver's would be ended as well.
+    fn asks_qemu(&self) -> bool {
+        self.terms.completion == Completion::ByQmp
     }
 
     fn activated(&self, resumed_ns: u64, event: Event) -> Turn {
