@@ -27,8 +27,8 @@ use crate::writer::{BodyWriter, GroupWriter, Unwritable};
 
 /// Parts of a batch that are tried before all of it is compressed, and the length of each: enough to see text, code, tables and zeros, and
 /// a hundredth of the work.
-const SAMPLES: usize = 8;
-const SAMPLE: usize = 1 << 10;
+const SAMPLES: usize = 16;
+const SAMPLE: usize = 512;
 /// The level that the sample is tried at: the cheapest that zstd calls normal.
 const SAMPLE_LEVEL: i32 = 1;
 /// A batch is compressed when its sample loses at least one byte in so many.
@@ -168,12 +168,13 @@ impl Encoder {
         let mut named = draft.origins().iter().map(|&(slot, _)| slot).peekable();
         let mut literals = (0..pages).filter(|slot| named.next_if_eq(slot).is_none());
         let (taken, _) = sample.as_chunks_mut::<SAMPLE>();
+        let mut passed = 0;
         for (turn, taken) in taken.iter_mut().enumerate() {
-            // The first of each eighth of the literals.
-            let step = (turn + 1) * literal / SAMPLES - turn * literal / SAMPLES;
-            let Some(slot) = literals.nth(step - 1) else {
+            let place = sampled(turn, literal);
+            let Some(slot) = literals.nth(place - passed) else {
                 break;
             };
+            passed = place + 1;
             let (page, _) = contents.page(slot).as_chunks::<SAMPLE>();
             if let Some(part) = page.get(turn % parts) {
                 *taken = *part;
@@ -182,6 +183,18 @@ impl Encoder {
         let len = compress(&mut self.zstd, SAMPLE_LEVEL, &mut self.packed, &sample)?;
         Ok(len <= sample.len() - sample.len() / WORTH)
     }
+}
+
+/// Which of the pages the sample of this turn is from: one of each part of them, but at no regular distance, for memory has regular patterns of its own.
+const fn sampled(turn: usize, pages: usize) -> usize {
+    /// Primes beyond any period that memory has, so that the places look drawn by lot.
+    const STEPS: [usize; SAMPLES] = [
+        1009, 2017, 3023, 4027, 5039, 6043, 7057, 8069, 9091, 10103, 11113, 12119, 13127, 14143,
+        15149, 16187,
+    ];
+    let start = turn * pages / SAMPLES;
+    let len = (turn + 1) * pages / SAMPLES - start;
+    start + STEPS[turn] % len
 }
 
 fn compress(
@@ -318,6 +331,32 @@ impl core::error::Error for EncodeError {
             Self::Page(wrong) => Some(wrong),
             Self::Unwritable(unwritable) => Some(unwritable),
             Self::Zstd { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn samples_follow_no_pattern_of_the_pages() {
+        for pages in SAMPLES + 1..=256 {
+            let places: Vec<_> = (0..SAMPLES).map(|turn| sampled(turn, pages)).collect();
+            assert!(places.is_sorted_by(|a, b| a < b), "{pages}: {places:?}");
+            assert!(places.last().is_some_and(|&last| last < pages));
+        }
+        // A batch of 256 KiB, of a memory with two kinds of pages that take turns.
+        for period in [2, 4, 8, 16, 32] {
+            let odd = (0..SAMPLES)
+                .filter(|&turn| !sampled(turn, 64).is_multiple_of(period))
+                .count();
+            assert!(
+                odd > SAMPLES / 8,
+                "{odd} of {SAMPLES} with a period of {period}"
+            );
         }
     }
 }

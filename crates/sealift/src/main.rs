@@ -33,6 +33,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use locked::lock;
 
+/// Batches are allocated by one thread and freed by another, a megabyte each, hundreds a second: the system's allocator gives such memory
+/// back at once, and the kernel clears it again for the next one. See bench/RESULTS.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// This program, for the peer's log.
 const SOFTWARE: &str = concat!("sealift ", env!("CARGO_PKG_VERSION"));
 /// The only version of TLS that either end speaks.

@@ -14,7 +14,7 @@ use crate::reporter::Stdout;
 /// runs before all of it has arrived and was verified; if anything goes wrong before that, the guest goes on at the source.
 ///
 /// With --qmp both ends decide together when the guest runs here, and no failure can make two of it. Without it QEMU decides
-/// by itself once it is given the last byte; the report says so.
+/// by itself once it is given the stream's end; the report says so.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

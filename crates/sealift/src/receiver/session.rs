@@ -283,7 +283,7 @@ impl Session {
                 });
                 None
             }
-            relay::Event::HoldsEnd => Some(Event::HeldLastByte),
+            relay::Event::HoldsEnd => Some(Event::HeldEnd),
             relay::Event::Broken { channel, error } => Some(Event::QemuFailed(failure(
                 ErrorKind::Qemu,
                 Fault::Receiver,
@@ -457,7 +457,7 @@ impl Session {
                     self.continue_guest(going);
                     fault::at("after-continue");
                 }
-                Action::ReleaseLastByte => {
+                Action::ReleaseEnd => {
                     fault::at("before-release");
                     self.clearance.release_end();
                     fault::at("after-release");

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  pages as QEMU writes them ─▶ Rounds ─▶ Gate ─▶ may QEMU stop the guest?
-//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window = rate × 40 ms      what waits in front of the guest's last pages
-//!                                       └─ batch  = window ÷ 8        so that every stage has one in hand
+//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window = rate × 250 ms     behind the gate: it counts what is on its way
+//!                                       │         or rate × 40 ms      without one: it is in front of the guest's last pages
+//!                                       └─ batch  = window ÷ 16       so that every stage has some in hand
 //! ```
 
 use std::sync::Mutex;
@@ -18,19 +19,23 @@ use sealift_qemu::machine::Migration;
 
 use crate::lock;
 
-/// Time's worth of content that may be on its way: a third of the shortest blackout that QEMU aims for by default, and four times a
-/// scheduler's hiccup.
+/// Time's worth of content that may be on its way behind a gate. A batch passes ten threads and two networks, and on a busy host it waits for a
+/// processor before each: with less the link stood idle for a sixth of the time.
+const WINDOW_GATED: Duration = Duration::from_millis(250);
+/// The least such window: what the same takes before the rate is known, and where pages compress tenfold.
+const WINDOW_GATED_MIN: u64 = 16 << 20;
+/// The same without a gate, when all of it may be in front of the guest's last pages: a tenth of the blackout that QEMU aims for by default.
 const WINDOW: Duration = Duration::from_millis(40);
-/// The least window: a batch in each stage of the way, at the size where zstd has found most of what it finds.
+/// The least of those: a batch in each stage of the way.
 const WINDOW_MIN: u64 = 4 << 20;
-/// Batches that fill the window: one or two each in encoding, on the wire, in decoding and in placement.
-const BATCHES: u64 = 8;
-/// Guest memory in a multifd packet: QEMU's `MULTIFD_PACKET_SIZE`.
-const PACKET: u64 = 512 << 10;
-/// The least batch.
+/// Batches that fill the window.
+const BATCHES: u64 = 16;
+/// The least batch: a size at which zstd has found most of what it finds.
 const BATCH_MIN: u64 = 256 << 10;
 /// The largest: what a batch may hold.
 const BATCH_MAX: u64 = 1 << 20;
+/// Guest memory in a multifd packet: QEMU's `MULTIFD_PACKET_SIZE`.
+const PACKET: u64 = 512 << 10;
 
 /// The guest's pace, shared by who reads QEMU's channels and who drives the session.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ struct State {
     rounds: Rounds,
     gate: Gate,
     opened: bool,
+    /// QEMU waits for the gate.
+    gated: bool,
     /// Rounds that ended and were not told.
     ended: Vec<Round>,
 }
@@ -79,6 +86,7 @@ impl Pace {
                 // QEMU is always read as fast as the link carries it: it has seen what that is.
                 gate: Gate::new(max_downtime, Duration::ZERO, forecast),
                 opened: false,
+                gated: false,
                 ended: Vec::new(),
             }),
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
@@ -111,7 +119,9 @@ impl Pace {
 
     /// The destination's word is here: the gate decides when it goes on.
     pub(crate) fn gate_is_ours(&self) {
-        lock(&self.state).gate.offered();
+        let mut state = lock(&self.state);
+        state.gate.offered();
+        state.gated = true;
     }
 
     /// What QEMU says of its migration.
@@ -142,16 +152,19 @@ impl Pace {
                 waiting: standing.waiting,
             },
         );
-        if let Some(rate) = forecast.delivered_rate() {
-            self.follow(rate);
-        }
+        let rate = forecast.delivered_rate();
+        self.follow(rate, state.gated);
         state.gate.decide(now) == Decision::Open && !std::mem::replace(&mut state.opened, true)
     }
 
-    fn follow(&self, rate: u64) {
-        let millis = u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX);
-        let window = rate.saturating_mul(millis) / 1000;
-        let window = window.clamp(WINDOW_MIN, WINDOW_MAX);
+    fn follow(&self, rate: Option<u64>, gated: bool) {
+        let (time, least) = match gated {
+            true => (WINDOW_GATED, WINDOW_GATED_MIN),
+            false => (WINDOW, WINDOW_MIN),
+        };
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let window = rate.unwrap_or(0).saturating_mul(millis) / 1000;
+        let window = window.clamp(least, WINDOW_MAX);
         let batch = (window / BATCHES).clamp(BATCH_MIN, BATCH_MAX);
         self.window.store(window, Ordering::Relaxed);
         self.batch.store(

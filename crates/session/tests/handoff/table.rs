@@ -151,7 +151,7 @@ fn receiver(terms: receiver::Terms) -> String {
         ("ram placed", Event::RamPlaced(DRAIN)),
         ("ram placed otherwise", Event::RamPlaced(missing)),
         ("qemu loaded", Event::QemuLoaded),
-        ("held last byte", Event::HeldLastByte),
+        ("held end", Event::HeldEnd),
         ("memory read", Event::MemoryRead(READ)),
         ("peer read the same", Event::PeerVerification(READ)),
         ("peer read another", Event::PeerVerification(OTHER)),

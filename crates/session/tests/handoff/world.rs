@@ -305,7 +305,7 @@ impl World {
         self.soon(Happening::Receiver(if self.plan.receiver.managed {
             receiver::Event::QemuLoaded
         } else {
-            receiver::Event::HeldLastByte
+            receiver::Event::HeldEnd
         }));
     }
 
@@ -449,7 +449,7 @@ impl World {
                     };
                     self.soon(Happening::Receiver(receiver::Event::MemoryRead(read)));
                 }
-                Action::Continue | Action::ReleaseLastByte => {
+                Action::Continue | Action::ReleaseEnd => {
                     self.continued += 1;
                     self.soon(Happening::Continues);
                 }

@@ -153,7 +153,7 @@ impl ReceiverHandoff {
                 (State::Reading(drain), vec![Action::ReadMemory])
             }
             Event::QemuLoaded if self.terms.managed => prepare(drain, None),
-            Event::HeldLastByte if !self.terms.managed => prepare(drain, None),
+            Event::HeldEnd if !self.terms.managed => prepare(drain, None),
             other => with_drain(State::Loading(drain), drain, other),
         }
     }
@@ -198,7 +198,7 @@ impl ReceiverHandoff {
                 })
             }
             (false, _) => {
-                actions.push(Action::ReleaseLastByte);
+                actions.push(Action::ReleaseEnd);
                 State::Continuing(run_state)
             }
         };
@@ -395,7 +395,7 @@ fn before_prepared(state: State, event: Event) -> Turn {
         Event::Lost(why) => kill(why),
         Event::RamPlaced(_)
         | Event::QemuLoaded
-        | Event::HeldLastByte
+        | Event::HeldEnd
         | Event::MemoryRead(_)
         | Event::Journaled(_)
         | Event::JournalFailed(..)
@@ -426,7 +426,7 @@ fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
         Event::PeerVerification(_)
         | Event::RamPlaced(_)
         | Event::QemuLoaded
-        | Event::HeldLastByte
+        | Event::HeldEnd
         | Event::MemoryRead(_)
         | Event::Journaled(_)
         | Event::JournalFailed(..)

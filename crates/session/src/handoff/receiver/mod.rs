@@ -11,7 +11,7 @@
 //!                                             Over: moved ◀─ Active ◀─ Activating ◀─ Continuing ◀──┘
 //! ```
 //!
-//! Without QMP at this end (`managed` is false) the stream's last byte is held back instead: QEMU has loaded the guest and still waits.
+//! Without QMP at this end (`managed` is false) the stream's end is held back instead: QEMU has loaded the guest and still waits.
 //! It starts by itself when it gets that byte.
 
 mod failures;
@@ -42,8 +42,8 @@ pub enum Event {
     RamPlaced(Drain),
     /// By QMP: QEMU has loaded all of the guest, has ended the return path without an error, says `completed`, and does not run.
     QemuLoaded,
-    /// Without QMP: QEMU was given all but the stream's last byte.
-    HeldLastByte,
+    /// Without QMP: QEMU was given all but the stream's end.
+    HeldEnd,
     /// This end has read its QEMU's memory again.
     MemoryRead(Verification),
     /// A step is in the journal.
@@ -52,7 +52,7 @@ pub enum Event {
     JournalFailed(Step, Failure),
     /// QEMU says that it failed.
     QemuFailed(Failure),
-    /// The guest runs: QMP says so, or QEMU has taken the last byte and ended its return path without an error.
+    /// The guest runs: QMP says so, or QEMU has taken the stream's end and ended its return path without an error.
     QemuContinued {
         /// When, on this host's wall clock.
         at_ns: u64,
@@ -81,14 +81,14 @@ pub enum Action {
         /// How many batches there are.
         batches: u64,
     },
-    /// Memory is whole: QEMU may have what follows it. Without QMP, but for the last byte.
+    /// Memory is whole: QEMU may have what follows it. Without QMP, but for the stream's end.
     Load,
     /// Read QEMU's memory again, for [`Event::MemoryRead`].
     ReadMemory,
     /// Continue the guest, by QMP, and announce it to the network.
     Continue,
-    /// Give QEMU the stream's last byte: it starts by itself, in the state that the stream says.
-    ReleaseLastByte,
+    /// Give QEMU the stream's end: it starts by itself, in the state that the stream says.
+    ReleaseEnd,
     /// End QEMU for certain, for [`Event::QemuGone`].
     KillQemu,
     /// Arm a deadline, in place of any other.
@@ -106,7 +106,7 @@ pub enum Action {
 pub enum Outcome {
     /// The guest is here.
     Moved {
-        /// By QMP; otherwise the stream's last byte decided.
+        /// By QMP; otherwise the stream's end decided.
         managed: bool,
         /// What it did when it was stopped, and does again.
         run_state: RunState,

@@ -115,7 +115,7 @@ pub enum Action {
 pub enum Outcome {
     /// The guest is at the receiver.
     Moved {
-        /// The receiver controlled its QEMU; otherwise the stream's last byte did.
+        /// The receiver controlled its QEMU; otherwise the stream's end did.
         managed: bool,
         /// When it was continued there, on the receiver's clock; 0 when it was not running.
         resumed_ns: u64,
