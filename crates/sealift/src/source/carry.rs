@@ -68,7 +68,7 @@ pub(crate) struct Carry {
     pub(crate) story: Story,
     pub(crate) signals: Signals,
     /// What the guest did when it was last known, for a QEMU that cannot be asked.
-    pub(crate) run_state: RunState,
+    pub(crate) run_state: Option<RunState>,
     /// It ran, and this program paused it, to go on at the destination.
     pub(crate) paused_for_the_move: bool,
     /// The names of the guest's RAM blocks, for reading its memory again.
@@ -304,7 +304,7 @@ impl Carry {
                 events
             }
             ingest::Event::RunState(state) => {
-                going.streamed = Some(super::guest::run_state(&state));
+                going.streamed = super::guest::run_state(&state);
                 vec![]
             }
             // For sessions without a receiver.
@@ -329,8 +329,10 @@ impl Carry {
     fn left_in(&self, going: &Going) -> RunState {
         match (self.paused_for_the_move, going.streamed) {
             (true, _) => RunState::Running,
-            (false, Some(streamed)) if self.run_state == RunState::Running => streamed,
-            (false, _) => self.run_state,
+            (false, streamed) => match self.run_state {
+                Some(asked) if asked != RunState::Running => asked,
+                _ => streamed.unwrap_or(RunState::Running),
+            },
         }
     }
 
@@ -363,9 +365,7 @@ impl Carry {
                 _ => {}
             }
         }
-        if let "running" | "paused" | "suspended" = seen.status.state.as_str() {
-            self.run_state = super::guest::run_state(&seen.status.state);
-        }
+        self.run_state = super::guest::run_state(&seen.status.state).or(self.run_state);
         self.pace.qemu_says(&seen.migration);
         self.story.qemu_says(&seen.migration);
         match seen.migration.status {

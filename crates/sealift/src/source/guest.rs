@@ -15,7 +15,7 @@ pub(crate) struct Asked {
     pub(crate) name: Option<String>,
     pub(crate) uuid: Option<[u8; 16]>,
     pub(crate) machine: String,
-    pub(crate) run_state: RunState,
+    pub(crate) run_state: Option<RunState>,
     /// Whether QEMU knows the destination's word that it may stop the guest.
     pub(crate) knows_gate: bool,
     /// Whether QEMU calls the guest running now.
@@ -36,13 +36,14 @@ impl Asked {
     }
 }
 
-/// What a guest does, by QEMU's word for it.
-pub(crate) fn run_state(word: &str) -> RunState {
+/// What a guest does, by QEMU's word for it. Nothing once it was stopped for the move: a small one is before anybody has asked.
+pub(crate) fn run_state(word: &str) -> Option<RunState> {
     match word {
-        "running" => RunState::Running,
-        "suspended" => RunState::Suspended,
+        "running" => Some(RunState::Running),
+        "suspended" => Some(RunState::Suspended),
+        "finish-migrate" | "postmigrate" => None,
         // Paused, a shut-down that is not over, an I/O error: whoever stopped it says when it goes on.
-        _ => RunState::Paused,
+        _ => Some(RunState::Paused),
     }
 }
 
@@ -130,5 +131,13 @@ mod tests {
         assert_eq!(release("pc-i440fx-10.0"), Some((10, 0)));
         assert_eq!(release("microvm"), None);
         assert_eq!(release("pc-q35-rhel9.4.0"), None);
+    }
+
+    #[test]
+    fn a_guest_that_was_stopped_for_the_move_is_not_called_paused() {
+        assert_eq!(run_state("finish-migrate"), None);
+        assert_eq!(run_state("postmigrate"), None);
+        assert_eq!(run_state("running"), Some(RunState::Running));
+        assert_eq!(run_state("paused"), Some(RunState::Paused));
     }
 }

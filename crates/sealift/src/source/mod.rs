@@ -42,7 +42,7 @@ use sealift_pages::{Draft, Layout, PageSize};
 use sealift_precopy::VersionMap;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_seal::Keyed;
-use sealift_session::control::{LaneCount, RamBlocks, RunState, SessionId};
+use sealift_session::control::{LaneCount, RamBlocks, SessionId};
 use sealift_session::handoff::SourceHandoff;
 use sealift_session::handoff::source::{Completion, Terms};
 use sealift_session::handshake::Agreed;
@@ -393,7 +393,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         pace,
         story: Story::new(Arc::clone(&way.reporter), session, facts, started),
         signals,
-        run_state: asked.map_or(RunState::Running, |asked| asked.run_state),
+        run_state: asked.and_then(|asked| asked.run_state),
         paused_for_the_move: way.pause,
         blocks,
         digest,

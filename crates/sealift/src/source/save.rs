@@ -271,7 +271,7 @@ impl Save<'_> {
             monitor,
             pace,
             story,
-            run_state: asked.map_or(RunState::Running, |asked| asked.run_state),
+            run_state: asked.and_then(|asked| asked.run_state),
             streamed: None,
             versions: None,
             ram_ended: None,
@@ -337,7 +337,7 @@ struct Going {
     pace: Arc<Pace>,
     story: Story,
     /// What the guest did when QEMU was asked.
-    run_state: RunState,
+    run_state: Option<RunState>,
     /// What the stream itself says: QEMU's own last word on it.
     streamed: Option<RunState>,
     /// The version map's digest, when RAM is over.
@@ -441,7 +441,7 @@ impl Going {
                 self.versions = Some(versions);
                 self.ram_ended = Some(Instant::now());
             }
-            ingest::Event::RunState(state) => self.streamed = Some(guest::run_state(&state)),
+            ingest::Event::RunState(state) => self.streamed = guest::run_state(&state),
             ingest::Event::Ping(value) => {
                 if let Some(path) = &mut self.return_path {
                     // What cannot be written is the channel's end, which its reader finds.
@@ -523,7 +523,10 @@ impl Going {
             batches: standing.batches,
             at: 0,
             versions,
-            run_state: self.streamed.unwrap_or(self.run_state),
+            run_state: self
+                .streamed
+                .or(self.run_state)
+                .unwrap_or(RunState::Running),
         };
         let written = standing.wire;
         self.finishing = Some(tokio::task::spawn_blocking(move || {
