@@ -1,11 +1,7 @@
 //! The program under test, built once for all tests of a process.
 //!
-//! ```text
-//!  sealift()             target/PROFILE/sealift                as it is released
-//!  with_fault_points()   target/fault-points/PROFILE/sealift   can be held up at a step of the hand-off
-//! ```
-//!
-//! Cargo builds it with the profile of the tests, and finds in half a second that nothing has changed.
+//! Cargo builds it with the profile of the tests, as one of the workspace's programs, so that hardly a dependency is built anew for it;
+//! and finds in half a second that nothing has changed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,39 +10,23 @@ use std::sync::OnceLock;
 use crate::Error;
 use crate::tools::{run, target_directory};
 
-/// Sealift as it is released.
+/// Sealift. Built for debugging it has fault points; see [`Order::held`](crate::session::Order::held).
 pub fn sealift() -> Result<&'static Path, Error> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    once(&PROGRAM, || build(&target_directory(), &[]))
-}
-
-/// Sealift with the feature `fault-points`. It has a directory of its own: in the other's it would take its place.
-pub fn with_fault_points() -> Result<&'static Path, Error> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    once(&PROGRAM, || {
-        let directory = target_directory().join("fault-points");
-        build(&directory, &["--features", "fault-points"])
-    })
-}
-
-fn once(
-    program: &'static OnceLock<Result<PathBuf, String>>,
-    build: impl FnOnce() -> Result<PathBuf, Error>,
-) -> Result<&'static Path, Error> {
-    let built = program.get_or_init(|| build().map_err(|error| error.to_string()));
+    let built = PROGRAM.get_or_init(|| build().map_err(|error| error.to_string()));
     built.as_deref().map_err(Error::new)
 }
 
-fn build(directory: &Path, features: &[&str]) -> Result<PathBuf, Error> {
+fn build() -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--package", "sealift", "--bin"])
-        .arg("sealift")
-        .args(features)
-        .arg("--target-dir")
-        .arg(directory);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--bin",
+        "sealift",
+    ]);
     // What cargo told this test of itself would make build scripts run again, and everything after them.
     for (name, _) in std::env::vars_os() {
         let told = [
@@ -69,5 +49,5 @@ fn build(directory: &Path, features: &[&str]) -> Result<PathBuf, Error> {
         "release"
     };
     run(&mut command)?;
-    Ok(directory.join(profile).join("sealift"))
+    Ok(target_directory().join(profile).join("sealift"))
 }

@@ -25,7 +25,7 @@ use crate::{Context, Error};
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// The variable by which a build with fault points is told where to stand still.
+/// The variable by which a build for debugging is told where to stand still.
 const FAULT: &str = "SEALIFT_FAULT";
 /// For how long: until it is killed, or the test has failed long ago.
 const HELD_SECONDS: u64 = 120;
@@ -101,6 +101,9 @@ impl Order {
         };
         let mut command = self.host.command(&self.program);
         if let Some(fault) = &self.fault {
+            if !cfg!(debug_assertions) {
+                return Err(Error::new("a release cannot be held up at a step"));
+            }
             command.env(FAULT, fault);
         }
         let child = command

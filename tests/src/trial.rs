@@ -5,7 +5,7 @@
 //!             └──────── QMP ────────┘                                     └──────── QMP ────────┘
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,15 +42,7 @@ pub struct Trial {
 impl Trial {
     /// Sets it.
     pub fn new() -> Result<Self, Error> {
-        Self::of(program::sealift()?)
-    }
-
-    /// With a program that can be held up.
-    pub fn with_fault_points() -> Result<Self, Error> {
-        Self::of(program::with_fault_points()?)
-    }
-
-    fn of(program: &Path) -> Result<Self, Error> {
+        let program = program::sealift()?;
         let hosts = Hosts::new()?;
         let certificates = Certificates::new()?;
         let addresses = [(SOURCE, hosts.a().ipv4()), (RECEIVER, hosts.b().ipv4())];

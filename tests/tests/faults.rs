@@ -30,6 +30,8 @@ enum Runs {
 enum Until {
     /// That it is held.
     Held,
+    /// That what it journals meanwhile is written.
+    Written,
     /// That the other end has come to this stage as well.
     Stage(&'static str),
     /// That the guest runs at the destination.
@@ -88,16 +90,23 @@ const fn receiver(
 }
 
 use Runs::{AtDestination, AtSource, Nowhere};
-use Until::{Held, Running, Stage};
+use Until::{Held, Running, Stage, Written};
 
-/// The source dies. Before SHUT its QEMU keeps the guest; the receiver cannot know whether SHUT was passed, and holds what it has.
+/// The source dies. Before SHUT its QEMU keeps the guest; the receiver, once it is prepared, cannot know whether SHUT was passed, and holds
+/// what it has. INTENT is journaled while the receiver still loads, and COMPLETED while the guest already goes on there.
 const SOURCES: [Case; 14] = [
     source("before-say-stop-and-copy", Held, AtSource, 5, ("", "")),
-    source("before-say-drained", Held, AtSource, 5, ("", "")),
-    source("before-journal-intent", Held, AtSource, 6, ("", "Prepared")),
+    source("before-say-drained", Written, AtSource, 5, ("Intent", "")),
+    source(
+        "before-journal-intent",
+        Stage("commitment"),
+        AtSource,
+        6,
+        ("", "Prepared"),
+    ),
     source(
         "after-journal-intent",
-        Held,
+        Stage("commitment"),
         AtSource,
         6,
         ("Intent", "Prepared"),
@@ -113,17 +122,17 @@ const SOURCES: [Case; 14] = [
     source("after-shut", Held, Nowhere, 6, ("Intent", "Prepared")),
     source(
         "before-journal-completed",
-        Held,
-        Nowhere,
-        6,
-        ("Intent", "Prepared"),
+        Running,
+        AtDestination,
+        0,
+        ("Intent", "Done"),
     ),
     source(
         "after-journal-completed",
-        Held,
-        Nowhere,
-        6,
-        ("Completed", "Prepared"),
+        Running,
+        AtDestination,
+        0,
+        ("Completed", "Done"),
     ),
     source(
         "before-say-commit",
@@ -137,32 +146,51 @@ const SOURCES: [Case; 14] = [
         Running,
         AtDestination,
         0,
-        ("Completed", ""),
+        ("Completed", "Done"),
     ),
     source(
         "before-journal-done",
         Held,
         AtDestination,
         0,
-        ("Completed", ""),
+        ("Completed", "Done"),
     ),
-    source("after-journal-done", Held, AtDestination, 0, ("Done", "")),
-    source("before-say-done", Held, AtDestination, 0, ("Done", "")),
+    source(
+        "after-journal-done",
+        Held,
+        AtDestination,
+        0,
+        ("Done", "Done"),
+    ),
+    source("before-say-done", Held, AtDestination, 0, ("Done", "Done")),
 ];
 
-/// The receiver dies. Until SHUT is passed the source goes on as if nothing had been; afterwards it cannot know.
+/// The receiver dies. Until SHUT is passed the source goes on as if nothing had been; afterwards it cannot know. It keeps its journal, as
+/// the receiver could not be told how it ended. COMMIT is journaled while the guest already goes on.
 const RECEIVERS: [Case; 13] = [
-    receiver("before-load", Held, AtSource, 5, ("", "")),
-    receiver("after-load", Held, AtSource, 5, ("", "")),
-    receiver("before-journal-prepared", Held, AtSource, 5, ("", "")),
+    receiver("before-load", Held, AtSource, 5, ("Aborted", "")),
+    receiver("after-load", Written, AtSource, 5, ("Aborted", "Prepared")),
+    receiver(
+        "before-journal-prepared",
+        Held,
+        AtSource,
+        5,
+        ("Aborted", ""),
+    ),
     receiver(
         "after-journal-prepared",
         Held,
         AtSource,
         5,
-        ("", "Prepared"),
+        ("Aborted", "Prepared"),
     ),
-    receiver("before-say-prepared", Held, AtSource, 5, ("", "Prepared")),
+    receiver(
+        "before-say-prepared",
+        Held,
+        AtSource,
+        5,
+        ("Aborted", "Prepared"),
+    ),
     receiver(
         "after-say-prepared",
         Stage("activation"),
@@ -172,15 +200,15 @@ const RECEIVERS: [Case; 13] = [
     ),
     receiver(
         "before-journal-commit",
-        Held,
-        Nowhere,
+        Running,
+        AtDestination,
         6,
         ("Completed", "Prepared"),
     ),
     receiver(
         "after-journal-commit",
-        Held,
-        Nowhere,
+        Running,
+        AtDestination,
         6,
         ("Completed", "Commit"),
     ),
@@ -284,7 +312,7 @@ impl Pair {
 
 impl Case {
     fn run(&self, qemu: &Qemu) {
-        let trial = Trial::with_fault_points().unwrap();
+        let trial = Trial::new().unwrap();
         let mut pair = Pair::start(&trial, qemu);
         let (mut send, mut receive) = (
             trial.migrate(&pair.source, trial::PORT),
@@ -304,6 +332,10 @@ impl Case {
         pair.never_two();
         let ended = match self.until {
             Held => None,
+            Written => {
+                self.wait_written(&trial);
+                None
+            }
             Stage(stage) => {
                 other.wait_stage(stage).unwrap();
                 None
@@ -335,6 +367,19 @@ impl Case {
         pair.is(self.runs);
         let left = |side| name(trial.left_behind(side).unwrap());
         assert_eq!((left(Side::Source), left(Side::Receiver)), self.left);
+    }
+
+    /// Waits until the end that is held has its last step in its journal.
+    fn wait_written(&self, trial: &Trial) {
+        let expected = match self.side {
+            Side::Source => self.left.0,
+            Side::Receiver => self.left.1,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while name(trial.left_behind(self.side).unwrap()) != expected {
+            assert!(Instant::now() < deadline, "{expected} is not journaled");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -388,7 +433,7 @@ const MEANWHILE_SECONDS: u64 = 1;
 
 /// Whose QEMU dies while an end is held at a step, and what both ends make of it.
 fn qemu_dies(side: Side, step: &str, codes: (i32, i32), survivor: &str) {
-    let trial = Trial::with_fault_points().unwrap();
+    let trial = Trial::new().unwrap();
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
     let send = trial.migrate(&pair.source, trial::PORT);
@@ -400,12 +445,15 @@ fn qemu_dies(side: Side, step: &str, codes: (i32, i32), survivor: &str) {
     let mut receiver = listening(&receive).unwrap();
     let mut sender = send.start().unwrap();
     match side {
-        Side::Source => sender.wait_held().unwrap(),
-        Side::Receiver => receiver.wait_held().unwrap(),
-    }
-    match side {
-        Side::Source => pair.source.kill().unwrap(),
-        Side::Receiver => pair.destination.kill().unwrap(),
+        Side::Source => {
+            sender.wait_held().unwrap();
+            sender.wait_stage("commitment").unwrap();
+            pair.source.kill().unwrap();
+        }
+        Side::Receiver => {
+            receiver.wait_held().unwrap();
+            pair.destination.kill().unwrap();
+        }
     }
     let (sent, received) = (pair.watch(sender), pair.watch(receiver));
     let said = format!("{step}\n{}{}", sent.said(), received.said());
@@ -439,7 +487,7 @@ fn a_destination_qemu_that_dies_leaves_the_guest_at_the_source() {
 
 #[test]
 fn pages_may_be_quicker_than_the_word_that_counts_them() {
-    let trial = Trial::with_fault_points().unwrap();
+    let trial = Trial::new().unwrap();
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
     let receiver = listening(&trial.managed(&pair.destination)).unwrap();
@@ -457,7 +505,7 @@ fn pages_may_be_quicker_than_the_word_that_counts_them() {
 
 /// The link is cut while an end is held at a step; both go on, and hear nothing of each other.
 fn cut(step: &str, codes: (i32, i32), expected: Runs) {
-    let mut trial = Trial::with_fault_points().unwrap();
+    let mut trial = Trial::new().unwrap();
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
     let mut receiver = listening(&trial.managed(&pair.destination)).unwrap();
@@ -469,6 +517,10 @@ fn cut(step: &str, codes: (i32, i32), expected: Runs) {
     match step {
         "" => receiver.wait_stage("pre_copy").unwrap(),
         _ => sender.wait_held().unwrap(),
+    }
+    if step.ends_with("intent") {
+        // It is journaled while the receiver still loads.
+        sender.wait_stage("commitment").unwrap();
     }
     trial.hosts_mut().cut().unwrap();
     let (sent, received) = (pair.watch(sender), pair.watch(receiver));

@@ -74,8 +74,8 @@ pub enum What {
     Outcome(Ending),
 }
 
-/// Where a session stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+/// Where a session stands. The order is that of time: no session goes back.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Connecting, proving who one is.

@@ -1,5 +1,5 @@
-//! Steps at which a test holds this program up, to kill it, its QEMU or its link there. Only in a build with the feature `fault-points`;
-//! a release has none of it.
+//! Steps at which a test holds this program up, to kill it, its QEMU or its link there. Only in a build for
+//! debugging, which is what the tests run; a release has none of it.
 //!
 //! ```text
 //!  SEALIFT_FAULT=before-say-commit:20     stands still for 20 s at this step, or until it is killed;
@@ -9,7 +9,7 @@
 //! A step of a journal is `before-journal-…` until it is written and `after-journal-…` once it is on the disk; what is said to the peer
 //! is `before-say-…` and `after-say-…`; `shut`, `load`, `continue` and `release` are what QEMU is told.
 
-#[cfg(feature = "fault-points")]
+#[cfg(debug_assertions)]
 mod held {
     use std::io::Write as _;
     use std::thread;
@@ -35,7 +35,7 @@ mod held {
     }
 }
 
-#[cfg(not(feature = "fault-points"))]
+#[cfg(not(debug_assertions))]
 mod held {
     /// Nothing.
     #[inline(always)]

@@ -445,9 +445,9 @@ impl Session {
                     if let Some(watch) = &going.watch {
                         watch.hurry();
                     }
+                    fault::at("before-load");
                     // While QEMU loads: from here on the guest may be held.
                     self.journal_ahead(going);
-                    fault::at("before-load");
                     self.clearance.give();
                     fault::at("after-load");
                 }

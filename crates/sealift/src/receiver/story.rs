@@ -35,7 +35,7 @@ impl Story {
     }
 
     fn stage(&mut self, stage: Stage) {
-        if self.stage != stage {
+        if self.stage < stage {
             self.stage = stage;
             self.tell(What::Stage { stage });
         }
@@ -46,7 +46,6 @@ impl Story {
         match change {
             StageChange::PreCopy => self.stage(Stage::PreCopy),
             StageChange::StopAndCopy { .. } => self.stage(Stage::StopAndCopy),
-            StageChange::Intent => self.stage(Stage::Commitment),
             StageChange::Commit { .. } => self.stage(Stage::Activation),
             StageChange::Done => {
                 self.source_knows = true;
@@ -59,8 +58,10 @@ impl Story {
 
     /// This end takes one.
     pub(crate) fn step(&mut self, change: &StageChange) {
-        if let StageChange::Abort(_) | StageChange::Aborted = change {
-            self.stage(Stage::Aborted);
+        match change {
+            StageChange::Prepared { .. } => self.stage(Stage::Commitment),
+            StageChange::Abort(_) | StageChange::Aborted => self.stage(Stage::Aborted),
+            _ => {}
         }
     }
 

@@ -450,8 +450,8 @@ impl Carry {
                     fault::at("before-shut");
                     let told = self.return_path.shut();
                     fault::at("after-shut");
-                    // A QEMU that could not be told has not completed.
-                    if let Err(error) = told {
+                    // A QEMU that could not be told has not completed. Whether it gave up and has the guest, or died with it, QMP knows.
+                    if let (Err(error), None) = (told, &self.monitor) {
                         let why = format!(
                             "the source's QEMU closed its channel before it was told to complete: {error}"
                         );

@@ -107,7 +107,7 @@ impl Story {
     }
 
     pub(crate) fn stage(&mut self, stage: Stage) {
-        if self.stage != stage {
+        if self.stage < stage {
             self.stage = stage;
             self.tell(What::Stage { stage });
         }
@@ -116,7 +116,6 @@ impl Story {
     /// This end takes a step.
     pub(crate) fn step(&mut self, change: &StageChange) {
         match change {
-            StageChange::Intent => self.stage(Stage::Commitment),
             StageChange::Commit { .. } => self.stage(Stage::Activation),
             StageChange::Done => self.stage(Stage::Done),
             StageChange::Abort(_) => self.stage(Stage::Aborted),
@@ -127,6 +126,7 @@ impl Story {
     /// The receiver takes one.
     pub(crate) fn peer_step(&mut self, change: &StageChange) {
         match change {
+            StageChange::Prepared { .. } => self.stage(Stage::Commitment),
             StageChange::Abort(_) => self.teller = Teller::Peer,
             StageChange::Aborted => self.receiver_let_go = true,
             _ => {}
