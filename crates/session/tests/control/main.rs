@@ -7,6 +7,7 @@
 )]
 
 mod fields;
+mod fields_admission;
 mod fields_setup;
 mod frames;
 mod roundtrip;
