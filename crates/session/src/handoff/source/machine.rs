@@ -1,4 +1,6 @@
-//! The source's states, and what each makes of each event.
+//! The source's states, and what each makes of the events that it waits for; the others are `otherwise`'s.
+
+mod otherwise;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,6 +9,7 @@ use super::super::{name, out_of_turn};
 use super::failures;
 use super::{Action, Completion, Drain, Event, Outcome, Stage, Step, Terms, Wait};
 use crate::control::{Failure, Fault, Message, RunState, StageChange, Verification};
+use otherwise::{abort, before_shut, conclude, in_doubt, say};
 
 /// The source's machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -304,56 +307,6 @@ impl SourceHandoff {
     }
 }
 
-/// What all stages before SHUT have in common: whatever is wrong, the guest stays.
-fn before_shut(state: State, event: Event) -> Turn {
-    match event {
-        Event::Peer(StageChange::Abort(why)) => {
-            let completed = false;
-            (
-                State::Aborting { why, completed },
-                vec![say(StageChange::Aborted), Action::Arm(Wait::Aborted)],
-            )
-        }
-        Event::Peer(change) => abort(out_of_turn(
-            Fault::Receiver,
-            state.stage().name(),
-            name(&change),
-        )),
-        Event::PeerVerification(_) => abort(out_of_turn(
-            Fault::Receiver,
-            state.stage().name(),
-            "Verification",
-        )),
-        Event::QemuCompleted { .. } => {
-            let why = failures::completed_early();
-            let (_, actions) = abort(why.clone());
-            let completed = true;
-            (State::Aborting { why, completed }, actions)
-        }
-        Event::QemuFailed(why) | Event::Failed(why) => abort(why),
-        Event::QemuClosed { .. } => abort(failures::closed_early()),
-        Event::QemuGone => {
-            let why = failures::gone();
-            (
-                State::Over,
-                vec![
-                    say(StageChange::Abort(why.clone())),
-                    Action::Journal(Step::Aborted),
-                    Action::Finish(Outcome::Gone { why }),
-                ],
-            )
-        }
-        Event::Cancel => abort(failures::cancelled()),
-        Event::Lost(why) => conclude(why, false),
-        Event::GuestStopped { .. }
-        | Event::Drained(_)
-        | Event::MemoryRead(_)
-        | Event::Journaled(_)
-        | Event::JournalFailed(..)
-        | Event::Deadline(_) => (state, vec![]),
-    }
-}
-
 fn completing(run_state: RunState, tie: Tie, event: Event) -> Turn {
     let mut actions = match event {
         Event::Journaled(Step::Completed { .. }) => vec![],
@@ -427,39 +380,6 @@ fn aborting(why: Failure, completed: bool, event: &Event) -> Turn {
     }
 }
 
-/// Ends the move from here. The guest's QEMU is let go of when the receiver's is dead.
-fn abort(why: Failure) -> Turn {
-    let actions = vec![
-        say(StageChange::Abort(why.clone())),
-        Action::Arm(Wait::Aborted),
-    ];
-    let completed = false;
-    (State::Aborting { why, completed }, actions)
-}
-
-/// Nothing of the guest is at the receiver any more, or nobody can say: it was never told Commit, and will not be.
-fn conclude(why: Failure, stopped: bool) -> Turn {
-    let mut actions = vec![];
-    if !stopped {
-        actions.push(Action::CancelQemu);
-    }
-    actions.extend([
-        Action::Journal(Step::Aborted),
-        Action::Finish(Outcome::StillAtSource { why, stopped }),
-    ]);
-    (State::Over, actions)
-}
-
-fn in_doubt(why: Failure) -> Turn {
-    (
-        State::Over,
-        vec![
-            Action::Send(Message::Failure(why.clone())),
-            Action::Finish(Outcome::InDoubt { why }),
-        ],
-    )
-}
-
 /// The receiver says again what it said.
 fn repeats(sent: &Sent, event: &Event) -> bool {
     let said = StageChange::Prepared {
@@ -467,10 +387,6 @@ fn repeats(sent: &Sent, event: &Event) -> bool {
         version_map: sent.drain.version_map,
     };
     matches!(event, Event::Peer(change) if sent.prepared && *change == said)
-}
-
-fn say(change: StageChange) -> Action {
-    Action::Send(Message::StageChange(change))
 }
 
 impl Tie {
