@@ -17,6 +17,7 @@ mod sequencer;
 mod worker;
 
 pub use placed::Placed;
+pub use sealift_session::flight::{HELD_MAX, WINDOW_MAX};
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,12 +36,6 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::Error;
 use crate::lock::lock;
-
-/// Bytes of batches that may have arrived and not be placed: what a source may have on its way (`WINDOW_MAX`, 64 MiB of content), and half
-/// as much again for what describes it.
-pub const HELD_MAX: u64 = 96 << 20;
-/// The most content that a source may have on its way, over all of QEMU's channels: at 25 Gbit/s and 20 ms the link holds as much.
-pub const WINDOW_MAX: u64 = 64 << 20;
 
 /// How the way in is to be.
 #[derive(Debug)]

@@ -11,7 +11,7 @@
 //!
 //! Two bounds keep what is under way small. The number window is WIRE.md's: 65,536 from the lowest that is neither
 //! acknowledged nor void. The other is in bytes and follows the link: what is sent and not delivered makes QEMU believe in a bandwidth
-//! that is not there, and is what the guest waits for when it has stopped.
+//! that is not there, and is what the guest waits for when it has stopped. However fast the link, it stays within [`WINDOW_MAX`].
 //!
 //! That window is shared by QEMU's channels so that none starves another: with multifd the destination waits on one channel
 //! for what another has yet to bring. A channel with nothing under way always has room for a batch, and one with something has
@@ -32,6 +32,13 @@ pub use arrivals::{AlreadyPlaced, Arrivals};
 pub use pace::Rates;
 
 use pace::Pace;
+
+/// The most content that a source may have on its way, over all of QEMU's channels (WIRE.md §1), and a batch more for each of them: at
+/// 25 Gbit/s and 20 ms the link holds as much.
+pub const WINDOW_MAX: u64 = 64 << 20;
+/// Bytes of batches that a receiver holds, arrived and not placed, before it ends the session (WIRE.md §1): [`WINDOW_MAX`], and as many batches
+/// of 1 MiB as QEMU may have channels.
+pub const HELD_MAX: u64 = WINDOW_MAX + (32 << 20);
 
 /// What a batch takes of the window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
