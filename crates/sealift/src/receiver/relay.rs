@@ -82,7 +82,8 @@ impl Clearance {
 /// Distributes batches to the writers.
 pub(crate) struct Relay {
     writers: BTreeMap<u16, queue::Sender<Arc<Resolved>>>,
-    connect: Connect,
+    /// Where the next channel's writer gets it from, once the one before is connected.
+    connect: queue::Receiver<Connect>,
     placed: Placed,
     events: UnboundedSender<Event>,
 }
@@ -113,16 +114,20 @@ impl Relay {
             events: events.clone(),
         };
         spawn("write-0", move || writer.run(&waiting))?;
+        let (pass_on, turn) = queue::bounded(1);
+        // There is room for it, and `turn` is there.
+        let _ = pass_on.send(connect);
         let relay = Self {
             writers: BTreeMap::from([(MAIN, batches)]),
-            connect,
+            connect: turn,
             placed,
             events,
         };
         Ok((relay, Clearance(permits)))
     }
 
-    /// The writer of a channel, which is connected when it is first needed: so QEMU sees the order in which the source's connected.
+    /// The writer of a channel, which is connected when it is first needed, and after those before it: so QEMU sees the order in which the
+    /// source's connected. It connects in its own thread: a QEMU that does not accept keeps only its own channels from going on.
     fn writer(&mut self, channel: u16) -> Result<&queue::Sender<Arc<Resolved>>, String> {
         use std::collections::btree_map::Entry;
         if channel >= CHANNELS_MAX {
@@ -133,15 +138,26 @@ impl Relay {
         match self.writers.entry(channel) {
             Entry::Occupied(writer) => Ok(writer.into_mut()),
             Entry::Vacant(place) => {
-                let writer = ParallelWriter {
-                    channel,
-                    half: (self.connect)()?,
-                    placed: self.placed.clone(),
-                    events: self.events.clone(),
-                };
+                let (placed, events) = (self.placed.clone(), self.events.clone());
+                let (pass_on, next) = queue::bounded(1);
+                let turn = std::mem::replace(&mut self.connect, next);
                 let (batches, waiting) = queue::unbounded();
-                spawn(&format!("write-{channel}"), move || writer.run(&waiting))
-                    .map_err(|error| format!("a thread cannot be started: {error}"))?;
+                spawn(&format!("write-{channel}"), move || {
+                    match connected(&turn, &pass_on) {
+                        Ok(half) => ParallelWriter {
+                            channel,
+                            half,
+                            placed,
+                            events,
+                        }
+                        .run(&waiting),
+                        Err(End::Broken(error)) => {
+                            let _ = events.send(Event::Broken { channel, error });
+                        }
+                        Err(End::Closed) => {}
+                    }
+                })
+                .map_err(|error| format!("a thread cannot be started: {error}"))?;
                 Ok(place.insert(batches))
             }
         }
@@ -180,6 +196,20 @@ fn parser(page_size: PageSize) -> Parser {
         Some(page_size) => Parser::with_page_size(page_size),
         None => Parser::new(),
     }
+}
+
+/// Connects a channel when it is its turn, and lets the next one.
+fn connected(
+    turn: &queue::Receiver<Connect>,
+    pass_on: &queue::Sender<Connect>,
+) -> Result<WriteHalf, End> {
+    // The one before was not connected, and has said so.
+    let mut connect = turn.recv().map_err(|_| End::Closed)?;
+    let half =
+        connect().map_err(|why| io::Error::other(format!("it cannot be connected: {why}")))?;
+    // Nobody is next when the relay is gone.
+    let _ = pass_on.send(connect);
+    Ok(half)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -373,3 +403,6 @@ impl ParallelWriter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
