@@ -16,11 +16,12 @@ mod session;
 mod story;
 pub(crate) mod stream_end;
 mod target;
+mod warnings;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use sealift::arguments::receive::{Allowed, Arguments, Origin};
 use sealift::event::{Event, What};
@@ -36,12 +37,14 @@ use sealift_session::lane::LaneHello;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 pub(crate) use export::run as export;
 
 use crate::signals::Signals;
 use crate::{ending, journals, lock};
 use target::{Endpoint, Target};
+use warnings::Warnings;
 
 /// Callers that may wait to be looked at; more wait outside.
 const CALLERS: usize = 64;
@@ -189,7 +192,9 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
     let mut sessions = JoinSet::new();
     let mut cancels: Vec<mpsc::Sender<()>> = Vec::new();
     let mut leaving = false;
+    let mut warnings = Warnings::new(Instant::now());
     loop {
+        let due = warnings.due();
         tokio::select! {
             Some(caller) = calling.recv(), if !leaving => match caller {
                 // It tries again, or its operator does.
@@ -201,7 +206,12 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                     sessions.spawn(arrival::arrive(Arc::clone(&here), connection, from, cancelled));
                 }
                 Caller::Lane { stream, hello } => here.rooms.visit((stream, hello)),
-                Caller::Refused { from, error } => here.warn(refusal(&here.pki, &error, &from.to_string())),
+                Caller::Refused { from, error } => {
+                    let warning = refusal(&here.pki, &error, &from.to_string());
+                    if let Some(warning) = warnings.refused(Instant::now(), warning) {
+                        here.warn(warning);
+                    }
+                }
             },
             Some(came) = sessions.join_next() => {
                 let came = came.unwrap_or_else(|error| {
@@ -214,6 +224,11 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                 }
                 if leaving && sessions.is_empty() {
                     return Ok(stopped());
+                }
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                if let Some(warning) = warnings.left_out(Instant::now()) {
+                    here.warn(warning);
                 }
             }
             () = signals.next() => {
