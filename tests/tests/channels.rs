@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use sealift_lab::guest::{Guest, Launch, PATIENCE};
 use sealift_lab::joined::join_channels;
+use sealift_lab::migration::goes_on;
 use sealift_lab::qemu::{self, Machine as Kind, Qemu};
 use sealift_lab::tools::{is_root, progress};
 use sealift_qemu::machine::MigrationStatus;
@@ -55,12 +56,6 @@ fn wait_completed(machine: &mut Machine) {
     });
 }
 
-fn goes_on(source: &Guest, destination: &mut Guest) {
-    let left_at = source.serial().progress().unwrap();
-    let wanted = left_at.tick + 2 * destination.ticks_per_pass() + 1;
-    destination.wait_tick(wanted).unwrap();
-}
-
 fn exec(words: &str, mark: &Path) -> String {
     let carrier = env!("CARGO_BIN_EXE_carrier");
     format!("exec:{carrier} shim {words} {}", mark.display())
@@ -100,7 +95,7 @@ fn behind_exec_a_guest_is_saved_and_restored_while_the_real_process_lives_on() {
         at_destination.migrate_incoming(&load).unwrap();
         wait_completed(&mut at_destination);
         lives_on(&mut at_destination, &mark);
-        goes_on(&source, &mut destination);
+        goes_on(&source, &mut destination).unwrap();
     }
 }
 
@@ -121,7 +116,7 @@ fn behind_exec_the_return_path_works() {
         wait_completed(&mut at_source);
         wait_completed(&mut at_destination);
         lives_on(&mut at_source, &mark);
-        goes_on(&source, &mut destination);
+        goes_on(&source, &mut destination).unwrap();
     }
 }
 
@@ -147,7 +142,7 @@ fn a_passed_socket_carries_a_migration_with_its_return_path() {
         wait_completed(&mut at_source);
         wait_completed(&mut at_destination);
         joined.join().unwrap().unwrap();
-        goes_on(&source, &mut destination);
+        goes_on(&source, &mut destination).unwrap();
     }
 }
 
@@ -332,7 +327,7 @@ fn moves_with_equal_memory(from: &Qemu, to: &Qemu) {
 
     // A guest that has run on has another memory.
     at_destination.cont().unwrap();
-    goes_on(&source, &mut destination);
+    goes_on(&source, &mut destination).unwrap();
     at_destination.stop().unwrap();
     let (later, _) = memory_of(&mut at_destination, &admitted);
     assert_eq!(later.len(), here.len());
