@@ -157,14 +157,11 @@ fn session(
     let ending = runtime.block_on(work(Arc::clone(&reporter), channel));
     // Threads that wait for a QEMU which will not answer must not keep the program.
     runtime.shutdown_background();
-    reporter.tell(Event {
+    reporter.finish(Event {
         at: std::time::SystemTime::now(),
         session: None,
         what: What::Outcome(ending.clone()),
     });
-    if let Some(reporter) = Arc::into_inner(reporter) {
-        reporter.finish();
-    }
     ExitCode::from(&ending)
 }
 
