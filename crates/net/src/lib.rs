@@ -18,7 +18,7 @@ pub mod door;
 mod error;
 pub mod inbound;
 pub mod lane;
-mod lock;
+pub mod lock;
 pub mod outbound;
 pub mod target;
 

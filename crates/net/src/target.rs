@@ -9,9 +9,6 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
 
-/// The port of both the control channel and the lanes.
-pub const DEFAULT_PORT: u16 = 7325;
-
 /// How long a connection may take to be made: a host that is up answers within a round trip; this leaves room for three lost SYNs.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 

@@ -52,6 +52,8 @@ const fn patience(wait: Wait) -> Duration {
         Wait::Completed | Wait::Done => 30,
         // The receiver writes its journal and says `cont`; its disks may have to be opened.
         Wait::Active => 60,
+        // As `Active`, which is what the source waits for: less, so that it hears why.
+        Wait::Continued => 50,
         // A QEMU is ended.
         Wait::Aborted | Wait::Killed => 15,
     })

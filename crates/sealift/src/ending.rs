@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+pub(crate) use sealift::outcome::whole;
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift_session::control::{ErrorKind, Failure, Fault as Blame, Role, Text};
 use sealift_session::handshake::Failed;
@@ -42,16 +43,4 @@ pub(crate) fn failure(kind: ErrorKind, fault: Blame, message: &str) -> Failure {
 /// The same, of an error and all its sources.
 pub(crate) fn failure_of(kind: ErrorKind, fault: Blame, error: &(dyn Error + 'static)) -> Failure {
     failure(kind, fault, &whole(error))
-}
-
-/// An error and all its sources, on one line.
-pub(crate) fn whole(error: &(dyn Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        source = error.source();
-    }
-    message
 }

@@ -7,7 +7,6 @@ mod fault;
 mod guest;
 mod inspect;
 mod journals;
-mod locked;
 mod memory;
 mod monitor;
 mod pki;
@@ -28,10 +27,9 @@ use sealift::arguments::{Output, export, migrate, receive, send};
 use sealift::event::{Event, What};
 use sealift::outcome::{Ending, Fault, Kind, exit_codes};
 use sealift::reporter::{Reporter, Stdout};
+use sealift_net::lock::lock;
 use sealift_qemu::{Channel, shim};
 use tokio::runtime::{Builder, Runtime};
-
-use locked::lock;
 
 /// Batches are allocated by one thread and freed by another, a megabyte each, hundreds a second: the system's allocator gives such memory
 /// back at once, and the kernel clears it again for the next one. See bench/RESULTS.md.
@@ -159,14 +157,11 @@ fn session(
     let ending = runtime.block_on(work(Arc::clone(&reporter), channel));
     // Threads that wait for a QEMU which will not answer must not keep the program.
     runtime.shutdown_background();
-    reporter.tell(Event {
+    reporter.finish(Event {
         at: std::time::SystemTime::now(),
         session: None,
         what: What::Outcome(ending.clone()),
     });
-    if let Some(reporter) = Arc::into_inner(reporter) {
-        reporter.finish();
-    }
     ExitCode::from(&ending)
 }
 

@@ -197,6 +197,18 @@ pub struct Ending {
     guest: Option<Whereabouts>,
 }
 
+/// An error and all its sources, on one line.
+#[must_use]
+pub fn whole(error: &(dyn Error + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(message, ": {error}");
+        source = error.source();
+    }
+    message
+}
+
 impl Ending {
     /// An ending of this kind, which also says where the guest is. `message` is one sentence.
     #[must_use]
@@ -214,13 +226,7 @@ impl Ending {
     /// The same for what an error and all its sources say.
     #[must_use]
     pub fn because(kind: Kind, error: &(dyn Error + 'static)) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            let _ = write!(message, ": {error}");
-            source = error.source();
-        }
-        Self::new(kind, message)
+        Self::new(kind, whole(error))
     }
 
     /// The command was told to stop, and no guest was on its way.

@@ -8,14 +8,16 @@
 
 mod lines;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::{error, fmt};
 
 use clap::Subcommand;
 use sealift_identity::Moment;
 use sealift_identity::authority::{self, AuthorityError, Request};
 use serde_json::json;
+
+use crate::ending::whole;
 
 /// Make certificates for hosts, take them back, show what they say.
 ///
@@ -144,15 +146,7 @@ impl From<AuthorityError> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Authority(error) => {
-                error.fmt(f)?;
-                let mut source = error::Error::source(error);
-                while let Some(error) = source {
-                    write!(f, ": {error}")?;
-                    source = error.source();
-                }
-                Ok(())
-            }
+            Self::Authority(error) => f.write_str(&whole(error)),
             Self::Write(error) => write!(f, "cannot write the result: {error}"),
         }
     }

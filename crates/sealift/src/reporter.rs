@@ -65,15 +65,16 @@ impl Reporter {
         self.queue.push(event);
     }
 
-    /// Waits until all has been told, or for 2 s when nobody reads. What is told afterwards is lost.
-    pub fn finish(self) {
-        drop(self);
+    /// Tells the last event and waits until all has been told, or for 2 s when nobody reads. It finds room however much waits, and nothing
+    /// is told behind it: whoever shares this and has not ended yet tells nobody.
+    pub fn finish(&self, last: Event) {
+        self.queue.close(Some(last));
     }
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.queue.close();
+        self.queue.close(None);
     }
 }
 
@@ -90,6 +91,8 @@ struct Waiting {
     events: VecDeque<Event>,
     /// Events that found no room since the last one that did.
     left_out: u64,
+    /// What is told when all else has been.
+    last: Option<Event>,
     closing: bool,
     closed: bool,
 }
@@ -105,6 +108,9 @@ impl Queue {
 
     fn push(&self, event: Event) {
         let mut waiting = self.lock();
+        if waiting.closing {
+            return;
+        }
         let is_progress = |event: &Event| matches!(event.what, What::Progress(_));
         // Of progress only the newest counts.
         if is_progress(&event) && waiting.events.back().is_some_and(is_progress) {
@@ -125,7 +131,10 @@ impl Queue {
             let event = match (waiting.events.pop_front(), waiting.left_out) {
                 (Some(event), _) => event,
                 (None, 1..) => left_out(std::mem::take(&mut waiting.left_out)),
-                (None, 0) if waiting.closing => break,
+                (None, 0) if waiting.closing => match waiting.last.take() {
+                    Some(last) => last,
+                    None => break,
+                },
                 (None, 0) => {
                     // Woken without reason it looks again.
                     let woken = self.changed.wait(waiting);
@@ -141,9 +150,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    fn close(&self) {
+    /// Only once: whoever comes second has nothing to add, and no reader to wait for.
+    fn close(&self, last: Option<Event>) {
         let mut waiting = self.lock();
-        waiting.closing = true;
+        if std::mem::replace(&mut waiting.closing, true) {
+            return;
+        }
+        waiting.last = last;
         self.changed.notify_all();
         let ended = self
             .changed

@@ -129,7 +129,7 @@ impl Header {
             recipient_name: text(self.recipient.name.as_ref()),
             share: self.share.to_vec(),
             salt: self.salt.to_vec(),
-            digest: said::number(self.digest).into(),
+            digest: self.digest.to_wire().into(),
             codecs: self.codecs.to_wire(),
             slots: self.slots,
             page_size: u32::try_from(self.page_size.bytes()).unwrap_or(u32::MAX),
@@ -203,9 +203,9 @@ impl Header {
             .ok()
             .and_then(|bytes| PageSize::new(bytes).ok())
             .ok_or_else(|| Why::Alignment { found: page_size }.of("Header.page_size"))?;
-        let digest = [Algorithm::Sha256, Algorithm::Blake3]
-            .into_iter()
-            .find(|&algorithm| u32::from(said::number(algorithm)) == header.digest)
+        let digest = u8::try_from(header.digest)
+            .ok()
+            .and_then(Algorithm::from_wire)
             .ok_or_else(|| {
                 let found = i32::try_from(header.digest).unwrap_or(i32::MAX);
                 Why::Enumerator { found }.of("Header.digest")

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Nobody else's, by IANA's list; and what firewalls are opened for.
+/// The port of both the control channel and the lanes: nobody else's, by IANA's list; and what firewalls are opened for.
 pub const DEFAULT_PORT: u16 = 7325;
 
 /// A host, by name or address, and a port.

@@ -207,10 +207,17 @@ impl Session {
 
     fn message(&mut self, going: &mut Going, message: Message) -> Option<Event> {
         match message {
-            Message::Epoch(epoch) if epoch.check_within(&self.choice).is_ok() => {
-                self.inbound.announce(epoch);
-                None
-            }
+            Message::Epoch(epoch) => match epoch.check_within(&self.choice) {
+                Ok(()) => {
+                    self.inbound.announce(epoch);
+                    None
+                }
+                Err(invalid) => Some(Event::Failed(failure_of(
+                    ErrorKind::Protocol,
+                    Fault::Source,
+                    &invalid,
+                ))),
+            },
             Message::StageChange(change) => {
                 self.story.peer_step(&change);
                 Some(Event::Peer(change))

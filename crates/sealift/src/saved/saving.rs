@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift_identity::Recipient;
 use sealift_net::outbound::{Lane, Way};
-use sealift_pages::{Algorithm, Layout, PageSize};
+use sealift_pages::{Algorithm, Codec, Layout, PageSize};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::{Admission, Distinct, SessionId, Text};
 use sealift_session::saved::{self, END_LANE, End, GUEST_LANE, Header};
@@ -16,8 +16,6 @@ use sealift_session::saved::{self, END_LANE, End, GUEST_LANE, Header};
 use super::Unfinished;
 use crate::random;
 
-/// zstd, as WIRE.md §3 numbers it.
-const ZSTD: u8 = 1;
 /// Contents that records may refer back to, as between two hosts.
 const SLOTS: u64 = 64 << 20;
 
@@ -66,7 +64,8 @@ impl Saving {
             share: *exchange.share(),
             salt,
             digest: Algorithm::Blake3,
-            codecs: Distinct::new("Header.codecs", vec![ZSTD]).map_err(|error| host(&error))?,
+            codecs: Distinct::new("Header.codecs", vec![Codec::Zstd.to_wire()])
+                .map_err(|error| host(&error))?,
             slots: SLOTS,
             page_size,
             guest,

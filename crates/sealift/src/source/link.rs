@@ -17,7 +17,7 @@ use sealift_net::control::{Receiver, Secured, Sender};
 use sealift_net::outbound::{Lane, Way};
 use sealift_net::target::Target;
 use sealift_net::{Error, lane};
-use sealift_pages::PageSize;
+use sealift_pages::{Algorithm, Codec, PageSize};
 use sealift_seal::{Seed, Source, Suite};
 use sealift_session::control::{
     Admission, Direction, Distinct, Epoch, Frame, Invalid, LaneCount, Message, MirrorBudget, Offer,
@@ -121,8 +121,8 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
         software: Text::cut(crate::SOFTWARE),
         offer: Offer {
             suites: Distinct::new("Offer.suites", numbers)?,
-            digests: Distinct::new("Offer.digests", DIGESTS.to_vec())?,
-            codecs: Distinct::new("Offer.codecs", vec![ZSTD])?,
+            digests: Distinct::new("Offer.digests", DIGESTS.map(Algorithm::to_wire).to_vec())?,
+            codecs: Distinct::new("Offer.codecs", vec![Codec::Zstd.to_wire()])?,
             lanes: order.lanes,
             page_size,
             mirror: MirrorBudget::new(SLOTS, 0, 0)?,
@@ -132,9 +132,7 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
 }
 
 /// BLAKE3 first, for its speed; SHA-256 because it must be there (WIRE.md §3).
-const DIGESTS: [u8; 2] = [2, 1];
-/// The only codec there is (WIRE.md §3).
-const ZSTD: u8 = 1;
+const DIGESTS: [Algorithm; 2] = [Algorithm::Blake3, Algorithm::Sha256];
 
 impl Link {
     /// Says which guest it is, and agrees on keys.

@@ -2,7 +2,7 @@
 
 use super::enumeration::enumeration;
 use super::handshake::Choice;
-use super::invalid::{Invalid, number};
+use super::invalid::{Invalid, Why, number};
 use super::wire;
 
 /// Batches that an epoch may have: WIRE.md §1.
@@ -52,13 +52,17 @@ impl Epoch {
         })
     }
 
-    /// It is for a lane that was agreed on.
+    /// It is for a lane that was agreed on, and for the way that batches travel: nothing is agreed on that would come back.
     ///
     /// # Errors
     /// When it is not.
     pub fn check_within(&self, choice: &Choice) -> Result<(), Invalid> {
         let most = u64::from(choice.lanes.lanes()) - 1;
         number("Epoch.lane", self.lane.into(), 0, most)?;
+        if self.direction != Direction::SourceToReceiver {
+            let found = u64::try_from(self.direction.to_wire()).unwrap_or_default();
+            return Err(Why::NotOffered { found }.of("Epoch.direction"));
+        }
         Ok(())
     }
 

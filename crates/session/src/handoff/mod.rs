@@ -83,6 +83,8 @@ pub enum Wait {
     Active,
     /// Source: the receiver says Aborted.
     Aborted,
+    /// Receiver: the guest runs here, now that it is its own.
+    Continued,
     /// Receiver: its QEMU is dead.
     Killed,
     /// Receiver: the source says Done.

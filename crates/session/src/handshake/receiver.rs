@@ -130,7 +130,7 @@ fn choose(offer: &Offer, abilities: &Abilities) -> Result<(Suite, Choice), Reaso
         abilities
             .digests
             .iter()
-            .any(|&algorithm| said::number(algorithm) == found)
+            .any(|algorithm| algorithm.to_wire() == found)
     };
     let digest = offer.digests.as_slice().iter().find(has).copied();
     let codecs = offer.codecs.as_slice().iter().copied();
@@ -143,7 +143,7 @@ fn choose(offer: &Offer, abilities: &Abilities) -> Result<(Suite, Choice), Reaso
     let choice = Choice {
         suite: suite.number(),
         // Every offer has SHA-256.
-        digest: digest.unwrap_or(said::number(Algorithm::Sha256)),
+        digest: digest.unwrap_or(Algorithm::Sha256.to_wire()),
         codecs: Distinct::new("Choice.codecs", codecs).map_err(Reason::Own)?,
         lanes: offer.lanes.min(abilities.lanes),
         mirror: offer.mirror.least(abilities.mirror),

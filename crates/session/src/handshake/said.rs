@@ -57,7 +57,8 @@ impl Whole {
             settled,
             guest,
         } = self;
-        let digest = algorithm(settled.choice.digest)?;
+        let found = settled.choice.digest;
+        let digest = Algorithm::from_wire(found).ok_or(Reason::Digest { found })?;
         let layout = layout(&settled, &guest.admission, digest)?;
         let Secured {
             exporter,
@@ -245,27 +246,10 @@ fn layout(settled: &Settled, admission: &Admission, digest: Algorithm) -> Result
     }))
 }
 
-fn algorithm(found: u8) -> Result<Algorithm, Reason> {
-    [Algorithm::Sha256, Algorithm::Blake3]
-        .into_iter()
-        .find(|&algorithm| number(algorithm) == found)
-        .ok_or(Reason::Digest { found })
-}
-
-/// As WIRE.md §3 numbers them.
-pub(crate) const fn number(algorithm: Algorithm) -> u8 {
-    match algorithm {
-        Algorithm::Sha256 => 1,
-        Algorithm::Blake3 => 2,
-    }
-}
-
 /// The codecs of these numbers, as WIRE.md §3 has them; those that are not known are passed over.
 pub(crate) fn codecs(numbers: &[u8]) -> Codecs {
-    const ZSTD: u8 = 1;
-    if numbers.contains(&ZSTD) {
-        Codecs::NONE.and(Codec::Zstd)
-    } else {
-        Codecs::NONE
-    }
+    numbers
+        .iter()
+        .filter_map(|&number| Codec::from_wire(number))
+        .fold(Codecs::NONE, Codecs::and)
 }

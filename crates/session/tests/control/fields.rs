@@ -259,14 +259,22 @@ fn epochs() {
         mirror: Some(wire::MirrorBudget::default()),
         destination: Some(wire::Destination::default()),
     };
-    let check = |lanes| {
+    let check = |epoch, lanes| {
         let choice = Choice::try_from(choice(lanes)).unwrap();
-        Epoch::try_from(good).unwrap().check_within(&choice)
+        Epoch::try_from(epoch).unwrap().check_within(&choice)
     };
-    assert_eq!(check(5), Ok(()));
+    assert_eq!(check(good, 5), Ok(()));
     let field = "Epoch.lane";
     let why = most(3, 4);
-    assert_eq!(check(4), Err(Invalid { field, why }));
+    assert_eq!(check(good, 4), Err(Invalid { field, why }));
+    let back = wire::Epoch {
+        direction: 2,
+        sealed_before: 0,
+        ..good
+    };
+    let field = "Epoch.direction";
+    let why = Why::NotOffered { found: 2 };
+    assert_eq!(check(back, 5), Err(Invalid { field, why }));
 }
 
 #[test]

@@ -154,6 +154,26 @@ fn a_qemu_that_completes_on_its_own_keeps_the_guest() {
 }
 
 #[test]
+fn a_destination_that_never_says_that_it_runs_leaves_both_ends_in_doubt_and_says_where_to_look() {
+    for managed in [true, false] {
+        let mut plan = plan(managed, false);
+        plan.faults.never_continues = true;
+        let world = run(&plan);
+        settled(&plan, &world);
+        assert_eq!(world.at_source, AtSource::Completed);
+        let Some(AtReceiver::InDoubt { why }) = &world.receiver_outcome else {
+            panic!("{:?}", world.receiver_outcome);
+        };
+        assert_eq!(why.kind, ErrorKind::Timeout);
+        assert!(why.message.as_str().contains("info status"), "{why}");
+        assert!(matches!(
+            world.source_outcome,
+            Some(AtSourceEnd::InDoubt { .. })
+        ));
+    }
+}
+
+#[test]
 fn a_disk_that_fails_before_intent_keeps_the_guest_and_a_later_one_does_not_hold_it_back() {
     // Prepared, Intent, Completed, Commit, Active, Done.
     for (write, moves) in [
@@ -192,7 +212,15 @@ fn faults() -> impl Strategy<Value = Faults> {
     let time = || prop::option::weighted(0.25, 0..400u64);
     let seldom = || prop::bool::weighted(0.06);
     let times = (time(), time(), time(), time(), time());
-    let flags = (seldom(), seldom(), seldom(), seldom(), seldom(), seldom());
+    let flags = (
+        seldom(),
+        seldom(),
+        seldom(),
+        seldom(),
+        seldom(),
+        seldom(),
+        seldom(),
+    );
     (times, flags, prop::option::weighted(0.15, 1..8usize)).prop_map(
         |(
             (cut, cancel_at_source, cancel_at_receiver, source_dies, destination_dies),
@@ -204,6 +232,7 @@ fn faults() -> impl Strategy<Value = Faults> {
                 completes_early,
                 load_fails,
                 continue_fails,
+                never_continues,
                 pages_missing,
                 memory_differs,
             ) = flags;
@@ -217,6 +246,7 @@ fn faults() -> impl Strategy<Value = Faults> {
                 completes_early,
                 load_fails,
                 continue_fails,
+                never_continues,
                 journal_fails,
                 pages_missing,
                 memory_differs,

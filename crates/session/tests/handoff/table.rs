@@ -168,7 +168,7 @@ fn receiver(terms: receiver::Terms) -> String {
         let event = Event::JournalFailed(step, why("disk"));
         (format!("journal failed {name}"), event)
     });
-    let waits = [Wait::Killed, Wait::Done]
+    let waits = [Wait::Continued, Wait::Killed, Wait::Done]
         .map(|wait| (format!("deadline {wait:?}"), Event::Deadline(wait)));
     let events: Vec<_> = (events.into_iter().chain(peer).chain(journal))
         .chain(failing)

@@ -44,6 +44,8 @@ pub(crate) struct Faults {
     pub(crate) completes_early: bool,
     pub(crate) load_fails: bool,
     pub(crate) continue_fails: bool,
+    /// The destination's QEMU is told to run the guest, and says nothing.
+    pub(crate) never_continues: bool,
     /// Which journal writes fail, counted over both ends.
     pub(crate) journal_fails: Option<usize>,
     pub(crate) pages_missing: bool,
@@ -313,6 +315,9 @@ impl World {
 
     fn continues(&mut self) {
         if self.at_destination != AtDestination::Loaded {
+            return;
+        }
+        if self.plan.faults.never_continues {
             return;
         }
         if self.plan.faults.continue_fails {

@@ -1,5 +1,6 @@
 //! Telling never waits.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ fn whoever_tells_does_not_wait_for_a_reader_that_is_stuck() {
         reporter.tell(warning("more"));
     }
     drop(let_go);
-    reporter.finish();
+    reporter.finish(warning("last"));
     let messages: Vec<_> = seen
         .iter()
         .map(|event| match event.what {
@@ -61,10 +62,13 @@ fn whoever_tells_does_not_wait_for_a_reader_that_is_stuck() {
             _ => String::new(),
         })
         .collect();
-    assert_eq!(messages.len(), 1 + WAITING_MAX + 1);
+    assert_eq!(messages.len(), 1 + WAITING_MAX + 2);
     assert_eq!(
-        messages.last().unwrap(),
-        "2 events were left out, because nobody read the output"
+        messages[1 + WAITING_MAX..],
+        [
+            "2 events were left out, because nobody read the output",
+            "last"
+        ]
     );
 }
 
@@ -78,7 +82,7 @@ fn of_progress_that_waits_the_newest_is_shown() {
         })));
     }
     drop(let_go);
-    reporter.finish();
+    reporter.finish(warning("last"));
     let rounds: Vec<_> = seen
         .iter()
         .filter_map(|event| match event.what {
@@ -92,7 +96,7 @@ fn of_progress_that_waits_the_newest_is_shown() {
 #[test]
 fn the_end_does_not_wait_for_ever_for_a_reader_that_is_stuck() {
     let (reporter, let_go, seen) = stuck(Duration::ZERO);
-    reporter.finish();
+    reporter.finish(warning("last"));
     assert!(seen.try_recv().is_err());
     drop(let_go);
 }
@@ -106,6 +110,23 @@ fn all_is_told_before_the_end() {
     for what in everything() {
         reporter.tell(event(what));
     }
-    reporter.finish();
-    assert_eq!(out.take().lines().count(), everything().len());
+    reporter.finish(warning("last"));
+    assert_eq!(out.take().lines().count(), everything().len() + 1);
+}
+
+#[test]
+fn the_last_event_is_told_although_others_share_the_reporter_and_none_is_told_behind_it() {
+    let out = Written::default();
+    let to = out.clone();
+    let show = move || -> Box<dyn Show> { Box::new(Json::new(Some(to.sink()), to.sink())) };
+    let reporter = Arc::new(Reporter::start(show, PATIENT).unwrap());
+    let shared = Arc::clone(&reporter);
+    reporter.tell(warning("first"));
+    reporter.finish(warning("last"));
+    shared.tell(warning("too late"));
+    shared.finish(warning("too late"));
+    let told = out.take();
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines[1].contains("last"), "{told}");
 }

@@ -54,6 +54,26 @@ pub(super) fn cannot_continue(why: &Failure) -> Failure {
     )
 }
 
+/// COMMIT does not get to the disk, and the guest was not let go on.
+pub(super) fn slow_journal() -> Failure {
+    Failure::new(
+        ErrorKind::Timeout,
+        Fault::Receiver,
+        "the guest was handed over, and the receiver's disk did not take that into its journal in time: the receiver's QEMU \
+         holds it, and was not told to run it; look at that disk, and at the source, where the guest is paused",
+    )
+}
+
+/// QEMU was told that it may run the guest, and says nothing.
+pub(super) fn slow_to_continue() -> Failure {
+    Failure::new(
+        ErrorKind::Timeout,
+        Fault::Receiver,
+        "the guest was handed over, and the receiver's QEMU did not say in time that it runs: ask it by info status. It may \
+         still begin to run there, so continue the guest at the source only when that QEMU has ended",
+    )
+}
+
 /// QEMU ended before PREPARED.
 pub(super) fn ended_before() -> Failure {
     Failure::new(

@@ -182,6 +182,7 @@ impl ReceiverHandoff {
             // The guest is this end's and nobody else's: the disk changes nothing about it.
             Event::JournalFailed(Step::Commit { .. }, why) => vec![Action::Warn(why)],
             Event::QemuGone => return fallen(),
+            Event::Deadline(Wait::Continued) => return in_doubt(failures::slow_journal()),
             Event::Cancel => return (State::Committing(run_state), vec![Action::RefuseCancel]),
             _ => return (State::Committing(run_state), vec![]),
         };
@@ -309,7 +310,10 @@ fn intent_seen(held: Held, event: Event) -> Turn {
     match event {
         Event::Peer(StageChange::Commit { run_state }) => {
             let step = Step::Commit { run_state };
-            (State::Committing(run_state), vec![Action::Journal(step)])
+            (
+                State::Committing(run_state),
+                vec![Action::Journal(step), Action::Arm(Wait::Continued)],
+            )
         }
         Event::Peer(StageChange::Intent) => (State::IntentSeen(held), vec![]),
         other => holding(State::IntentSeen, held, other),
@@ -333,6 +337,7 @@ fn continuing(run_state: RunState, event: Event) -> Turn {
         }
         Event::QemuGone => fallen(),
         Event::QemuFailed(why) => in_doubt(failures::cannot_continue(&why)),
+        Event::Deadline(Wait::Continued) => in_doubt(failures::slow_to_continue()),
         Event::Cancel => (State::Continuing(run_state), vec![Action::RefuseCancel]),
         _ => (State::Continuing(run_state), vec![]),
     }

@@ -1,8 +1,0 @@
-//! Locks whose holders do not panic half-way through a change.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks, also after another thread panicked: what is behind these locks is whole between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
