@@ -24,6 +24,8 @@ pub struct Admission {
     pub blocks: RamBlocks,
     /// Memory that the receiver's host must have free.
     pub memory_needed: u64,
+    /// How many channels for memory QEMU opens beside the main one; none where the receiver need not know.
+    pub channels: Option<u8>,
 }
 
 impl Admission {
@@ -55,6 +57,8 @@ impl Admission {
 
 /// The largest page that backs a guest: x86-64's and aarch64's 1 GiB.
 const BACKING_PAGE_MAX: u64 = 1 << 30;
+/// QEMU's channels beside the main one, at most: WIRE.md §1.
+const CHANNELS_MAX: u64 = 31;
 /// All of a guest's memory: 4 PiB, the most that x86-64 can address.
 const MEMORY_MAX: u64 = 1 << 52;
 
@@ -153,6 +157,7 @@ impl TryFrom<wire::Admission> for Admission {
             machine: Text::new("Admission.machine", wire.machine)?,
             blocks: RamBlocks::new(blocks.collect::<Result<_, _>>()?)?,
             memory_needed: wire.memory_needed,
+            channels: wire.channels.map(channels).transpose()?,
         })
     }
 }
@@ -174,8 +179,15 @@ impl From<Admission> for wire::Admission {
             machine: admission.machine.into_string(),
             blocks: admission.blocks.0.into_iter().map(block).collect(),
             memory_needed: admission.memory_needed,
+            channels: admission.channels.map(u32::from),
         }
     }
+}
+
+fn channels(found: u32) -> Result<u8, Invalid> {
+    let channels = number("Admission.channels", found.into(), 0, CHANNELS_MAX)?;
+    // At most 31.
+    Ok(u8::try_from(channels).unwrap_or(u8::MAX))
 }
 
 /// The receiver's answer.
