@@ -195,10 +195,8 @@ impl Ready {
             command
         };
         let incoming = destination.path("incoming");
+        // QEMU is told to listen there by the receiver.
         let incoming = format!("unix:{}", incoming.display());
-        destination
-            .qmp()
-            .execute("migrate-incoming", json!({ "uri": incoming }))?;
         let at = format!("{}:{SEALIFT_PORT}", bench.hosts.b().ipv4());
         let mut receive = on(bench.hosts.b(), "receive");
         receive.args(["--listen", &at, "--qemu", &incoming]);

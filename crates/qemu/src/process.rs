@@ -53,6 +53,12 @@ impl Process {
     }
 }
 
+/// The process at the other end of a unix socket.
+pub(crate) fn peer(socket: impl AsFd) -> Option<u32> {
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;

@@ -28,10 +28,7 @@ impl Transport {
     /// The process that made the socket; not known over TCP.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
-            Self::Unix(stream) => {
-                let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
-                u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
-            }
+            Self::Unix(stream) => crate::process::peer(stream),
             Self::Tcp(_) => None,
         }
     }

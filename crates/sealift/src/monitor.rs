@@ -25,6 +25,7 @@ type Question = Box<dyn FnOnce(&mut Machine) + Send>;
 pub(crate) struct Monitor {
     questions: mpsc::Sender<Question>,
     address: Address,
+    pid: Option<u32>,
     process: Option<Arc<Process>>,
 }
 
@@ -32,6 +33,7 @@ impl Monitor {
     /// Connects. Blocks for as long as QEMU takes to greet.
     pub(crate) fn connect(address: &Address) -> Result<Self, Error> {
         let mut machine = Machine::connect(address, PATIENCE)?;
+        let pid = machine.pid();
         let process = machine.process().map(Arc::new);
         let (questions, asked) = mpsc::channel::<Question>();
         thread::Builder::new()
@@ -48,6 +50,7 @@ impl Monitor {
         Ok(Self {
             questions,
             address: address.clone(),
+            pid,
             process,
         })
     }
@@ -95,6 +98,11 @@ impl Monitor {
             return false;
         };
         process.kill().is_ok() && self.ends_within(in_good_order).await
+    }
+
+    /// The process, where its socket is a unix socket.
+    pub(crate) const fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// Where its socket is.

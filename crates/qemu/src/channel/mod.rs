@@ -89,6 +89,12 @@ impl Channel {
         }
     }
 
+    /// The process that opened it, where it came over a unix socket.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        crate::process::peer(&*self.read)
+    }
+
     /// Something that ends this channel, from any thread and at any time.
     #[must_use]
     pub fn closer(&self) -> Closer {

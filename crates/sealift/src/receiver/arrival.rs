@@ -167,14 +167,19 @@ impl Arrival {
             )),
             Some(_) => admission::decide(considering.admission(), taken.waiting.as_ref()),
         };
+        let channels = considering.admission().channels;
         let ready = match decided {
-            Ok(free) => taken.prepare().await.map(|()| free).map_err(|error| {
-                let why = format!(
-                    "the destination's QEMU cannot be made ready: {}",
-                    whole(&error)
-                );
-                admission::refused(RefusalKind::Destination, &why)
-            }),
+            Ok(free) => taken
+                .prepare(channels)
+                .await
+                .map(|()| free)
+                .map_err(|error| {
+                    let why = format!(
+                        "the destination's QEMU cannot be made ready: {}",
+                        whole(&error)
+                    );
+                    admission::refused(RefusalKind::Destination, &why)
+                }),
             Err(refused) => Err(refused),
         };
         let (free, turn) = match (ready, turn) {

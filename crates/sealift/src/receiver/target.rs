@@ -59,6 +59,7 @@ impl Taken {
                 managed: false,
                 switchover_ack: false,
                 qemu: None,
+                multifd: false,
             },
             waiting: None,
         }
@@ -70,17 +71,22 @@ impl Taken {
             return Ok(Self::unasked(target));
         };
         let monitor = Monitor::open(address).await?;
-        let (waiting, version, switchover_ack) = monitor
+        let (waiting, version, switchover_ack, multifd) = monitor
             .ask(|machine| {
                 let waiting = Waiting::ask(machine)?;
                 let capabilities = machine.capabilities()?;
+                let has = |name| capabilities.contains_key(name);
                 Ok((
                     waiting,
                     machine.version().to_string(),
-                    capabilities.contains_key(SWITCHOVER_ACK),
+                    has(SWITCHOVER_ACK),
+                    // QEMU takes it before it listens, and not later.
+                    has(MULTIFD) && machine.migration()?.status == MigrationStatus::None,
                 ))
             })
             .await?;
+        // Standard streams are one channel. Those that know the gate tell channels apart by what they say first.
+        let multifd = multifd && switchover_ack && matches!(target.endpoint, Endpoint::Address(_));
         Ok(Self {
             target,
             monitor: Some(monitor),
@@ -88,13 +94,15 @@ impl Taken {
                 managed: true,
                 switchover_ack,
                 qemu: Text::cut(&version),
+                multifd,
             },
             waiting: Some(waiting),
         })
     }
 
-    /// Makes it ready: it will not start the guest by itself, holds no image locks while it is paused, and listens.
-    pub(crate) async fn prepare(&self) -> Result<(), Error> {
+    /// Makes it ready: it will not start the guest by itself, holds no image locks while it is paused, and listens. It takes memory over as
+    /// many `channels`, if the source says so.
+    pub(crate) async fn prepare(&self, channels: Option<u8>) -> Result<(), Error> {
         let Some(monitor) = &self.monitor else {
             return Ok(());
         };
@@ -112,6 +120,9 @@ impl Taken {
                     ("events", true),
                 ];
                 machine.set_capabilities(&capabilities)?;
+                if let Some(channels) = channels {
+                    machine.set_multifd(channels)?;
+                }
                 machine.late_block_activate()?;
                 machine.stop()?;
                 // Started with `-incoming defer`.
@@ -163,5 +174,7 @@ impl Target {
 
 /// QEMU's names of capabilities that both ends set.
 pub(crate) const RETURN_PATH: &str = "return-path";
+/// Memory goes over channels of its own.
+const MULTIFD: &str = "multifd";
 /// The destination says when the guest may be stopped (8.1 and later).
 pub(crate) const SWITCHOVER_ACK: &str = "switchover-ack";

@@ -1,6 +1,5 @@
 //! `sealift migrate`: gives QEMU its orders over QMP, from the first capability to the last `quit`.
 
-use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,20 +7,16 @@ use sealift::arguments::migrate::Arguments;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_pages::PageSize;
-use sealift_qemu::channel::Channel;
 use sealift_qemu::machine::Machine;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::doorway::{self, CHANNELS, Opened};
 use super::guest::Asked;
 use super::setup::{Before, set_up};
 use super::{Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, read_prologue};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
-
-/// How QEMU calls the channel that it is given.
-const CHANNEL: &str = "sealift";
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, reporter: Arc<Reporter>) -> Ending {
@@ -142,21 +137,20 @@ async fn migrate(
     asked: Asked,
     mut signals: Signals,
 ) -> Ending {
-    let (theirs, channel) = match Channel::pair() {
-        Ok(pair) => pair,
-        Err(error) => return Ending::because(Kind::Host, &error).fault(Fault::ThisHost),
+    let destination = asking.negotiated.destination();
+    let several = destination.multifd && asked.knows_gate;
+    let opened = doorway::open(monitor, if several { CHANNELS } else { 0 });
+    let Opened {
+        main,
+        further,
+        channels,
+        doorway: _until_the_end,
+    } = match opened.await {
+        Ok(opened) => opened,
+        Err(ending) => return ending,
     };
-    let closer = channel.closer();
-    let (read, write) = channel.split();
-    let begun = monitor
-        .ask(move |machine| {
-            machine.qmp().pass_fd(CHANNEL, theirs.as_fd())?;
-            machine.migrate(&format!("fd:{CHANNEL}"))
-        })
-        .await;
-    if let Err(error) = begun {
-        return ending::of_qemu(&error);
-    }
+    let closer = main.closer();
+    let (read, write) = main.split();
     let prologue = tokio::select! {
         prologue = read_prologue(read) => prologue,
         () = signals.next() => Err(cancelled()),
@@ -168,8 +162,6 @@ async fn migrate(
             return reason(monitor, ending).await;
         }
     };
-    // Nothing else is opened: multifd is off.
-    let (_, further) = mpsc::channel(1);
     let qemu = Qemu {
         prologue,
         write,
@@ -177,6 +169,7 @@ async fn migrate(
         further,
         monitor: Some(monitor.clone()),
         asked: Some(asked),
+        channels: Some(channels),
     };
     let ending = go(way, asking, qemu, signals).await;
     closer.close();

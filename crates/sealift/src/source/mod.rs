@@ -10,6 +10,7 @@
 //! touches anything.
 
 mod carry;
+mod doorway;
 mod guest;
 mod ingest;
 mod intake;
@@ -160,6 +161,8 @@ pub(crate) struct Qemu {
     further: mpsc::Receiver<Channel>,
     monitor: Option<Monitor>,
     asked: Option<Asked>,
+    /// How many channels for memory it was told to open, where sealift told it.
+    channels: Option<u8>,
 }
 
 /// A new session's id.
@@ -272,7 +275,8 @@ async fn agree(way: &Way, asking: Asking, qemu: &Qemu) -> Result<Ready, Ending> 
             .fault(Fault::Guest)
             .advice("use sealift send, which sees the guest first"));
     }
-    let admission = guest::admission(facts, qemu.asked.as_ref(), way.name.as_deref(), page_size)?;
+    let name = way.name.as_deref();
+    let admission = guest::admission(facts, qemu.asked.as_ref(), name, page_size, qemu.channels)?;
     let managed = negotiated.destination().managed;
     let mut agreed = link.admit(&way.pki, negotiated, admission).await?;
     way.tell(
@@ -323,6 +327,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         further,
         monitor,
         asked,
+        channels: _,
     } = qemu;
     let guest = named(&agreed);
     let knows_gate = guest::knows_gate(&prologue.facts, asked.as_ref());

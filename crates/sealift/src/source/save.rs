@@ -207,7 +207,7 @@ impl Save<'_> {
         } = source;
         let page_size = page_size(&prologue.facts)?;
         let name = self.arguments.guest.as_deref();
-        let admission = guest::admission(&prologue.facts, asked.as_ref(), name, page_size)?;
+        let admission = guest::admission(&prologue.facts, asked.as_ref(), name, page_size, None)?;
         let session = new_session()?;
         let blocks = admission.blocks.clone();
         let guest = Guest {

@@ -200,6 +200,7 @@ async fn session(
                 further,
                 monitor,
                 asked,
+                channels: None,
             };
             go(way, asking, qemu, signals).await
         }

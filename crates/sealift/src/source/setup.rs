@@ -63,12 +63,15 @@ pub(crate) fn set_up(
 const TLS: &str = "tls-creds";
 const DOWNTIME: &str = "downtime-limit";
 const BANDWIDTH: &str = "max-bandwidth";
+const CHANNELS: &str = "multifd-channels";
+const COMPRESSION: &str = "multifd-compression";
 
 impl Before {
     /// Asks for it.
     pub(crate) fn of(machine: &mut Machine) -> Result<Self, Error> {
         let parameters = machine.parameters()?;
-        let kept = [DOWNTIME, BANDWIDTH, TLS].into_iter().filter_map(|name| {
+        let kept = [DOWNTIME, BANDWIDTH, TLS, CHANNELS, COMPRESSION];
+        let kept = kept.into_iter().filter_map(|name| {
             let value = parameters.get(name)?;
             Some((name.to_owned(), value.clone()))
         });
