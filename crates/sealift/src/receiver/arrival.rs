@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use sealift::event::{Event, Peer, What};
+use sealift::event::{Peer, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift_identity::peer_of;
 use sealift_net::Error;
@@ -13,7 +13,7 @@ use sealift_pages::{Algorithm, Codecs};
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
     ErrorKind, Fault as Blame, Frame, LaneCount, Message, MirrorBudget, Received, RefusalKind,
-    Role, SessionId, Text,
+    Role, Text,
 };
 use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
 use sealift_session::handshake::{Agreed, Failed, Reason};
@@ -122,13 +122,10 @@ impl Arrival {
             .map_err(|failed| self.refuse(&failed))?;
         self.receiver.accept_hello();
         self.send(hello)?;
-        self.tell(
-            greeted.session(),
-            What::Connected {
-                peer: self.peer.clone(),
-                tls: crate::TLS.to_owned(),
-            },
-        );
+        self.here.voice.of(greeted.session()).tell(What::Connected {
+            peer: self.peer.clone(),
+            tls: crate::TLS.to_owned(),
+        });
         let offer = self.next(HELLO_WITHIN).await?;
 
         // Only now: whoever says nothing must not keep others from QEMU.
@@ -234,14 +231,6 @@ impl Arrival {
         confirming
             .receive(received)
             .map_err(|failed| self.refuse(&failed))
-    }
-
-    fn tell(&self, session: SessionId, what: What) {
-        self.here.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: Some(session),
-            what,
-        });
     }
 
     async fn next(&mut self, within: Duration) -> Result<Received, Ending> {

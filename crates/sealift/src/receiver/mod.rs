@@ -10,6 +10,7 @@ mod arrival;
 mod export;
 mod opening;
 mod qemu_says;
+mod reins;
 mod relay;
 mod restore;
 mod session;
@@ -20,10 +21,9 @@ mod target;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use sealift::arguments::receive::{Allowed, Arguments, Origin};
-use sealift::event::{Event, What};
+use sealift::event::What;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::{AllowList, Pki, explain};
@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 pub(crate) use export::run as export;
 
 use crate::signals::Signals;
+use crate::voice::Voice;
 use crate::{ending, journals, lock};
 use target::{Endpoint, Target};
 
@@ -58,7 +59,7 @@ pub(crate) struct Here {
     /// Held by the session that has the target.
     busy: Arc<tokio::sync::Mutex<()>>,
     journals: PathBuf,
-    reporter: Arc<Reporter>,
+    voice: Voice,
     rooms: Rooms,
 }
 
@@ -97,20 +98,6 @@ enum Came {
     Guest(Ending),
     /// No guest was: a stranger, or one that was refused.
     Nothing(Ending),
-}
-
-impl Here {
-    fn tell(&self, what: What) {
-        self.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: None,
-            what,
-        });
-    }
-
-    fn warn(&self, message: String) {
-        self.tell(What::Warning { message });
-    }
 }
 
 /// Runs the command.
@@ -163,7 +150,7 @@ fn prepare(
         }),
         busy: Arc::default(),
         journals,
-        reporter,
+        voice: Voice::of_command(reporter),
         rooms: Rooms::default(),
     })
 }
@@ -180,7 +167,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
         .map_err(|error| ending::of_pki(&error))?;
     let mut signals = Signals::listen()
         .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
-    here.tell(What::Listening {
+    here.voice.tell(What::Listening {
         address: door.address().to_string(),
     });
 
@@ -201,7 +188,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                     sessions.spawn(arrival::arrive(Arc::clone(&here), connection, from, cancelled));
                 }
                 Caller::Lane { stream, hello } => here.rooms.visit((stream, hello)),
-                Caller::Refused { from, error } => here.warn(refusal(&here.pki, &error, &from.to_string())),
+                Caller::Refused { from, error } => here.voice.warn(refusal(&here.pki, &error, &from.to_string())),
             },
             Some(came) = sessions.join_next() => {
                 let came = came.unwrap_or_else(|error| {
@@ -209,8 +196,8 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                 });
                 match came {
                     Came::Guest(ending) if once || leaving => return Ok(ending),
-                    Came::Guest(ending) => here.tell(What::Outcome(ending)),
-                    Came::Nothing(ending) => here.warn(ending.line()),
+                    Came::Guest(ending) => here.voice.tell(What::Outcome(ending)),
+                    Came::Nothing(ending) => here.voice.warn(ending.line()),
                 }
                 if leaving && sessions.is_empty() {
                     return Ok(stopped());

@@ -27,17 +27,20 @@ use sealift_seal::Suite;
 use sealift_session::control::RunState;
 use sealift_session::saved::{End, Header};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::admission;
 use super::qemu_says::{self, Says};
+use super::reins::go_on;
 use super::relay::{self, Clearance, Relay};
 use super::story::Story;
 use super::target::{Endpoint, Taken, Target};
+use crate::clock::ticks;
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::saved::Opened;
 use crate::signals::Signals;
+use crate::under_way::UnderWay;
+use crate::voice::Voice;
 use crate::watch::{Seen, Watch};
 
 /// How often progress is told.
@@ -199,8 +202,7 @@ pub(super) fn versions(header: &Header) -> VersionMap {
 fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
     let guest = &header.guest;
     let story = Story {
-        reporter,
-        session: header.id,
+        voice: Voice::of_command(reporter).of(header.id),
         guest: guest.name.as_str().to_owned(),
         page_bytes: header.page_size.bytes() as u64,
         // It stands still, and what there is of it is carried.
@@ -225,14 +227,9 @@ fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
 
 impl Going {
     async fn run(mut self, mut sources: Sources, mut signals: Signals) -> Ending {
-        let (seen, mut looks) = mpsc::unbounded_channel();
-        let watch = self
-            .monitor
-            .clone()
-            .map(|monitor| Watch::start(monitor, seen));
-        let (refused, mut refusals) = mpsc::unbounded_channel::<String>();
-        let mut ticks = interval(TELL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (watch, mut looks) = Watch::start(self.monitor.clone());
+        let (refused, mut refusals) = UnderWay::<String>::new();
+        let mut ticks = ticks(TELL);
         let ending = loop {
             let ending = tokio::select! {
                 biased;
@@ -247,7 +244,7 @@ impl Going {
             if let Some(ending) = ending {
                 break ending;
             }
-            self.step(watch.as_ref(), &refused);
+            self.step(&watch, &refused);
             if let Some(ending) = self.paused() {
                 break ending;
             }
@@ -265,13 +262,11 @@ impl Going {
     }
 
     /// Does what can be done now.
-    fn step(&mut self, watch: Option<&Watch>, refused: &mpsc::UnboundedSender<String>) {
+    fn step(&mut self, watch: &Watch, refused: &UnderWay<String>) {
         let all = self.placed.floor() == self.end.batches && self.progress.read;
         if all && self.progress.placed.is_none() {
             self.progress.placed = Some(Instant::now());
-            if let Some(watch) = watch {
-                watch.hurry();
-            }
+            watch.hurry();
         }
         if !all {
             return;
@@ -287,15 +282,9 @@ impl Going {
             && let Some(monitor) = self.monitor.clone()
         {
             self.progress.continuing = true;
-            let refused = refused.clone();
-            tokio::spawn(async move {
-                if let Err(error) = monitor.ask(Machine::cont).await {
-                    // The session has ended when nobody listens.
-                    let _ = refused.send(ending::whole(&error));
-                    return;
-                }
-                // The network learns a little later; the guest runs by now, and an error here is not worth more than that.
-                let _ = monitor.ask(Machine::announce_self).await;
+            refused.start(async move {
+                let error = go_on(&monitor).await.err()?;
+                Some(ending::whole(&error))
             });
         }
     }
@@ -390,9 +379,9 @@ impl Going {
 
     fn signal(&self) -> Option<Ending> {
         if self.progress.released || self.progress.continuing {
-            self.story.tell(What::Warning {
-                message: "too late to cancel: the guest runs, or is about to".to_owned(),
-            });
+            self.story
+                .voice
+                .warn("too late to cancel: the guest runs, or is about to");
             return None;
         }
         Some(Ending::new(Kind::Cancelled, "cancelled; the file is as it was").in_file())
