@@ -356,6 +356,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
         watch_for_the_end: false,
+        voice: way.voice.of(session),
     };
     let (outbound, pace, sources) = match pipeline.start() {
         Ok(started) => started,

@@ -17,12 +17,15 @@ use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_seal::Keyed;
 use sealift_session::control::RamBlocks;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use super::channels::of_guest;
 use super::ingest::{self, Ingest};
 use super::intake::Intake;
 use super::pace::Pace;
 use super::parallel::{Parallel, Quiesce};
 use super::prologue::{self, Prologue};
+use crate::voice::Voice;
 use crate::{lock, random};
 
 /// zstd's level: the fastest that still finds what text and pointers repeat.
@@ -48,6 +51,7 @@ pub(super) struct Pipeline {
     pub(super) bandwidth: Option<u64>,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
+    pub(super) voice: Voice,
 }
 
 impl Pipeline {
@@ -84,7 +88,7 @@ impl Pipeline {
 
         let (told, from_ingest) = mpsc::unbounded_channel();
         let quiesce = Arc::new(Quiesce::default());
-        let stream_page_size = self.prologue.facts.page_size;
+        let (stream_page_size, uuid) = (self.prologue.facts.page_size, self.prologue.facts.uuid);
         let (ingest, begun) = Ingest::new(
             self.prologue,
             Draft::new(self.page_size),
@@ -111,6 +115,8 @@ impl Pipeline {
             quiesce,
             closers: self.closers,
             events: told,
+            uuid,
+            voice: self.voice,
         };
         tokio::spawn(further.serve(self.further));
         let sources = Sources {
@@ -131,6 +137,9 @@ struct Further {
     quiesce: Arc<Quiesce>,
     closers: Arc<Mutex<Vec<Closer>>>,
     events: mpsc::UnboundedSender<ingest::Event>,
+    /// The guest's, if the stream says it.
+    uuid: Option<[u8; 16]>,
+    voice: Voice,
 }
 
 /// QEMU's channels, the main one among them: the window is shared by all, and each may have one batch beyond it (WIRE.md §1).
@@ -141,15 +150,32 @@ impl Further {
         let mut number = 0_u16;
         // Kept: to drop one would end its direction, and QEMU might take that for the end of the migration.
         let mut ways_back = Vec::new();
-        while let Some(channel) = opened.recv().await {
-            number += 1;
-            if number >= CHANNELS_MAX {
-                let _ = self
-                    .events
-                    .send(ingest::Event::Unsupported(prologue::Unsupported::Channels));
-                return;
+        let mut looked_at = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(channel) = opened.recv(), if looked_at.len() < usize::from(CHANNELS_MAX) => {
+                    let uuid = self.uuid;
+                    looked_at.spawn_blocking(move || of_guest(channel, uuid));
+                }
+                Some(looked) = looked_at.join_next() => match looked {
+                    Ok(Ok(channel)) => {
+                        number += 1;
+                        if number >= CHANNELS_MAX {
+                            let _ = self
+                                .events
+                                .send(ingest::Event::Unsupported(prologue::Unsupported::Channels));
+                            return;
+                        }
+                        ways_back.push(self.read(channel, number));
+                    }
+                    Ok(Err(why)) => self.voice.warn(format!(
+                        "a connection that was made while QEMU migrates is not QEMU's, and was closed: {why}"
+                    )),
+                    // Nothing in it panics.
+                    Err(_) => {}
+                },
+                else => return,
             }
-            ways_back.push(self.read(channel, number));
         }
     }
 
