@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift::event::{Peer, What};
+use sealift::event::{Peer, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift_identity::peer_of;
 use sealift_net::Error;
@@ -122,7 +122,10 @@ impl Arrival {
             .map_err(|failed| self.refuse(&failed))?;
         self.receiver.accept_hello();
         self.send(hello)?;
-        self.here.voice.of(greeted.session()).tell(What::Connected {
+        let voice = self.here.voice.of(greeted.session());
+        // Before that the session has no name here: a connection that proves nothing is none.
+        voice.stage(Stage::PreMigration);
+        voice.tell(What::Connected {
             peer: self.peer.clone(),
             tls: crate::TLS.to_owned(),
         });
@@ -157,6 +160,8 @@ impl Arrival {
         turn: Option<OwnedMutexGuard<()>>,
         considering: Considering,
     ) -> Result<(Arriving, Agreed<Receiver>), Ending> {
+        let session = considering.session();
+        self.here.voice.of(session).stage(Stage::Reservation);
         let decided = match &turn {
             None => Err(admission::refused(
                 RefusalKind::Busy,
@@ -186,7 +191,6 @@ impl Arrival {
             }
             (Ok(_), None) => return Err(Ending::new(Kind::Host, "no turn")),
         };
-        let session = considering.session();
         // Before the source knows that lanes may come.
         let visitors = self.here.rooms.enter(session);
         let agreed = self.agree(considering, free).await;

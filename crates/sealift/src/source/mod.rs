@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sealift::arguments::{Endpoint, Transfer, Verify};
-use sealift::event::{Access, Admitted, Guest, What};
+use sealift::event::{Access, Admitted, Guest, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::journal::About;
@@ -129,6 +129,7 @@ impl Way {
         page_size: PageSize,
     ) -> Result<(Link, Negotiated), Ending> {
         let voice = self.voice.of(session);
+        voice.stage(Stage::PreMigration);
         let (link, negotiated) =
             link::negotiate(&self.order, &self.pki, session, page_size).await?;
         voice.tell(What::Connected {
@@ -263,8 +264,10 @@ async fn agree(way: &Way, asking: Asking, qemu: &Qemu) -> Result<Ready, Ending> 
     }
     let admission = guest::admission(facts, qemu.asked.as_ref(), way.name.as_deref(), page_size)?;
     let managed = negotiated.destination().managed;
+    let voice = way.voice.of(session);
+    voice.stage(Stage::Reservation);
     let mut agreed = link.admit(&way.pki, negotiated, admission).await?;
-    way.voice.of(session).tell(What::Admitted(Admitted {
+    voice.tell(What::Admitted(Admitted {
         guest: named(&agreed),
         memory_bytes: agreed.admission.memory_needed,
         lanes: agreed.choice.lanes.lanes(),
