@@ -17,6 +17,7 @@ mod session;
 mod story;
 pub(crate) mod stream_end;
 mod target;
+mod unsealed;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

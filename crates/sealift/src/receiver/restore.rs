@@ -19,8 +19,7 @@ use sealift::event::{Access, Admitted, Guest, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift::reporter::Reporter;
 use sealift_identity::Pki;
-use sealift_net::inbound::{self, Inbound, Placed, Plan, Standing};
-use sealift_precopy::VersionMap;
+use sealift_net::inbound::{self, Inbound, Placed, Standing};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::machine::{Machine, MigrationStatus as Status};
 use sealift_seal::Suite;
@@ -31,9 +30,10 @@ use tokio::sync::mpsc;
 use super::admission;
 use super::qemu_says::{self, Says};
 use super::reins::go_on;
-use super::relay::{self, Clearance, Relay};
+use super::relay::{self, Clearance};
 use super::story::Story;
 use super::target::{Endpoint, Taken, Target};
+use super::unsealed::{STALE, Unsealed, host, spoilt};
 use crate::clock::ticks;
 use crate::ending;
 use crate::monitor::Monitor;
@@ -45,8 +45,6 @@ use crate::watch::{Seen, Watch};
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(1);
-/// Threads that decode: what more of them have in their hands would not fit beside what is read ahead.
-pub(super) const WORKERS_MAX: usize = 8;
 /// How long QEMU may take to load what it was given: device state, and what its disks take to be opened.
 const LOADS_WITHIN: Duration = Duration::from_secs(300);
 
@@ -138,65 +136,31 @@ async fn start(
     opened: Opened,
     reporter: Arc<Reporter>,
 ) -> Result<(Going, Sources), Ending> {
-    let Opened {
-        header,
-        end,
-        layout,
-        keys,
-        lane,
-    } = opened;
     let main = taken.connect().await.map_err(|why| {
         Ending::new(Kind::Host, why)
             .fault(Fault::ThisHost)
             .in_file()
     })?;
-    let (events, from_inbound) = mpsc::unbounded_channel();
     let (says, from_qemu) = mpsc::unbounded_channel();
-    let (relayed, from_relay) = mpsc::unbounded_channel();
-    let placed = Placed::new(events.clone());
     qemu_says::listen(main.reader, says).map_err(|error| host(&error))?;
-    let (relay, clearance) = Relay::start(
-        main.writer,
-        header.page_size,
-        taken.monitor.is_none(),
-        taken.connector(),
-        placed.clone(),
-        relayed,
-    )
-    .map_err(|error| host(&error))?;
-    let story = told(&header, reporter);
-    let plan = Plan {
-        layout: Arc::new(layout),
-        workers: crate::workers().min(WORKERS_MAX),
-        versions: versions(&header),
-        keys,
-    };
-    let inbound = Inbound::start(plan, vec![lane], Box::new(relay), placed.clone(), events)
-        .map_err(|error| host(&error))?;
+    let hold_end = taken.monitor.is_none();
+    let unsealed = Unsealed::start(opened, main.writer, hold_end, taken.connector())?;
     let going = Going {
-        inbound,
-        placed,
-        clearance,
+        inbound: unsealed.inbound,
+        placed: unsealed.placed,
+        clearance: unsealed.clearance,
         closer: main.closer,
         monitor: taken.monitor,
-        end,
-        story,
+        end: unsealed.end,
+        story: told(&unsealed.header, reporter),
         progress: Progress::default(),
     };
     let sources = Sources {
-        inbound: from_inbound,
-        relay: from_relay,
+        inbound: unsealed.from_inbound,
+        relay: unsealed.from_relay,
         qemu: from_qemu,
     };
     Ok((going, sources))
-}
-
-/// The version map of this guest, of which nothing has come.
-pub(super) fn versions(header: &Header) -> VersionMap {
-    let page = header.page_size.bytes() as u64;
-    let blocks = header.guest.blocks.as_slice().iter();
-    let pages: Vec<u64> = blocks.map(|block| block.length() / page).collect();
-    VersionMap::new(&pages)
 }
 
 fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
@@ -428,22 +392,4 @@ impl Going {
         .fault(Fault::ThisHost)
         .advice("ask QEMU by info status; end it before the file is restored again")
     }
-}
-
-/// Every page is there, but not each in its newest content: nothing that was sealed in good faith is so.
-pub(super) const STALE: &str =
-    "the file's pages are not those that its end says; nothing of the device state was used";
-
-/// What is wrong with a file in which a batch is.
-pub(super) fn spoilt(broken: &inbound::Broken) -> String {
-    match broken {
-        inbound::Broken::Placement(why) => why.clone(),
-        broken => format!("the file was altered, or the disk has lost something of it: {broken}"),
-    }
-}
-
-fn host(error: &(dyn std::error::Error + 'static)) -> Ending {
-    Ending::because(Kind::Host, error)
-        .fault(Fault::ThisHost)
-        .in_file()
 }
