@@ -48,6 +48,17 @@ impl Qmp {
     }
 }
 
+/// A move's stages, as both ends tell them.
+const STAGES: [&str; 7] = [
+    "pre_migration",
+    "reservation",
+    "pre_copy",
+    "stop_and_copy",
+    "commitment",
+    "activation",
+    "done",
+];
+
 #[derive(Clone, Debug)]
 struct Case {
     from: Qemu,
@@ -117,6 +128,15 @@ impl Case {
     }
 
     fn told(&self, sent: &Ended, received: &Ended) {
+        for ended in [sent, received] {
+            let stages: Vec<_> = ended
+                .events
+                .iter()
+                .filter(|event| event["event"] == "stage")
+                .map(|event| event["stage"].as_str().unwrap())
+                .collect();
+            assert_eq!(stages, STAGES, "{}", ended.said());
+        }
         let codes = (sent.code, received.code);
         let said = format!("{}{}", sent.said(), received.said());
         assert_eq!(codes, (Some(0), Some(0)), "{said}");

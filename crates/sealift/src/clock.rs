@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealift_session::handoff::Wait;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 /// Nanoseconds since 1970 on this host's wall clock.
 pub(crate) fn now_ns() -> u64 {
@@ -11,6 +11,13 @@ pub(crate) fn now_ns() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A tick now, and one after each such time; those that were missed are not made up for.
+pub(crate) fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 /// A deadline that the hand-off's machine has armed.

@@ -17,6 +17,7 @@ use sealift_identity::Side;
 use sealift_identity::journal::{About, Journal, JournalError, RunState, Step, default_directory};
 use sealift_session::control::{self, ErrorKind, Failure, Fault};
 use sealift_session::handoff;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::clock::now_ns;
@@ -27,17 +28,16 @@ use crate::fault;
 #[derive(Debug)]
 pub(crate) struct Journals {
     orders: mpsc::Sender<Order>,
-    /// Whose disk it is, when it fails.
-    fault: Fault,
+    /// For the thread, to say what was written.
+    done: UnboundedSender<Written>,
+    written: UnboundedReceiver<Written>,
     /// QEMU can be asked after a crash.
     managed: bool,
     ahead: Ahead,
 }
 
-type Told = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
-
 enum Order {
-    Append(handoff::Step, Told),
+    Append(handoff::Step, Ordered),
     End {
         /// Nothing is left to remember: the file goes.
         forget: bool,
@@ -61,7 +61,7 @@ enum Ahead {
 
 /// A step was written, or was not.
 #[derive(Debug)]
-pub(crate) struct Written {
+struct Written {
     step: handoff::Step,
     result: Result<(), Failure>,
     order: Ordered,
@@ -80,8 +80,6 @@ enum Ordered {
 /// What that means for the hand-off.
 #[derive(Debug)]
 pub(crate) enum Settled {
-    /// Nothing.
-    Nothing,
     /// The step counts as written.
     Written(handoff::Step),
     /// It could not be written, and what follows may not be done.
@@ -110,65 +108,77 @@ impl Journals {
         });
         let journal = creating.await??;
         let (orders, ordered) = mpsc::channel();
+        let (done, written) = unbounded_channel();
+        let theirs = done.clone();
+        // Whose disk it is, when it fails.
+        let fault = match side {
+            Side::Source => Fault::Source,
+            Side::Receiver => Fault::Receiver,
+        };
         thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || serve(journal, &ordered))?;
+            .spawn(move || serve(journal, fault, &ordered, &theirs))?;
         Ok(Self {
             orders,
-            fault: match side {
-                Side::Source => Fault::Source,
-                Side::Receiver => Fault::Receiver,
-            },
+            done,
+            written,
             managed,
             ahead: Ahead::No,
         })
     }
 
-    /// Has a step written; `told` hears when the hand-off may go on, and is to come back with it to [`Self::settle`].
-    pub(crate) fn write(&mut self, step: handoff::Step, told: impl Fn(Written) + Send + 'static) {
-        let at_once = Written {
-            step,
-            result: Ok(()),
-            order: Ordered::Awaited,
-        };
+    /// Has a step written; when the hand-off may go on, [`Self::settled`] says so.
+    pub(crate) fn write(&mut self, step: handoff::Step) {
         match self.ahead {
-            Ahead::There if may_be_ahead(step) => told(at_once),
+            Ahead::There if may_be_ahead(step) => self.at_once(step),
             Ahead::OnItsWay if may_be_ahead(step) => self.ahead = Ahead::Awaited,
-            _ if self.is_waited_for(step) => self.append(step, Ordered::Awaited, told),
+            _ if self.is_waited_for(step) => self.append(step, Ordered::Awaited),
             _ => {
-                told(at_once);
-                self.append(step, Ordered::Behind, told);
+                self.at_once(step);
+                self.append(step, Ordered::Behind);
             }
         }
     }
 
     /// Writes what will be asked for soon, while there is time.
-    pub(crate) fn write_ahead(
-        &mut self,
-        step: handoff::Step,
-        told: impl Fn(Written) + Send + 'static,
-    ) {
+    pub(crate) fn write_ahead(&mut self, step: handoff::Step) {
         if self.ahead == Ahead::No {
             self.ahead = Ahead::OnItsWay;
-            self.append(step, Ordered::Ahead, told);
+            self.append(step, Ordered::Ahead);
         }
     }
 
-    fn append(&self, step: handoff::Step, order: Ordered, told: impl Fn(Written) + Send + 'static) {
-        let fault = self.fault;
-        let told = Box::new(move |result: Result<(), JournalError>| {
-            told(Written {
-                step,
-                result: result.map_err(|error| failure_of(ErrorKind::Resources, fault, &error)),
-                order,
-            });
-        });
+    fn append(&self, step: handoff::Step, order: Ordered) {
         // The thread ends with the journal: nobody appends to one that has ended.
-        let _ = self.orders.send(Order::Append(step, told));
+        let _ = self.orders.send(Order::Append(step, order));
     }
 
-    /// What a step that was written means.
-    pub(crate) fn settle(&mut self, written: Written) -> Settled {
+    /// It counts as written.
+    fn at_once(&self, step: handoff::Step) {
+        // The other end is this one's.
+        let _ = self.done.send(Written {
+            step,
+            result: Ok(()),
+            order: Ordered::Awaited,
+        });
+    }
+
+    /// What has become of a step; waits for ever while none is under way.
+    pub(crate) async fn settled(&mut self) -> Settled {
+        loop {
+            match self.written.recv().await {
+                Some(written) => {
+                    if let Some(settled) = self.settle(written) {
+                        return settled;
+                    }
+                }
+                // Never: this end keeps a sender.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn settle(&mut self, written: Written) -> Option<Settled> {
         let Written {
             step,
             result,
@@ -189,10 +199,10 @@ impl Journals {
             }
         };
         match (result, awaited) {
-            (Ok(()), true) => Settled::Written(step),
-            (Err(why), true) => Settled::Failed(step, why),
-            (Ok(()), false) => Settled::Nothing,
-            (Err(why), false) => Settled::Missing(why),
+            (Ok(()), true) => Some(Settled::Written(step)),
+            (Err(why), true) => Some(Settled::Failed(step, why)),
+            (Ok(()), false) => None,
+            (Err(why), false) => Some(Settled::Missing(why)),
         }
     }
 
@@ -219,15 +229,25 @@ const fn may_be_ahead(step: handoff::Step) -> bool {
     matches!(step, handoff::Step::Intent | handoff::Step::Prepared)
 }
 
-fn serve(mut journal: Journal, orders: &mpsc::Receiver<Order>) {
+fn serve(
+    mut journal: Journal,
+    fault: Fault,
+    orders: &mpsc::Receiver<Order>,
+    done: &UnboundedSender<Written>,
+) {
     for order in orders {
         match order {
-            Order::Append(step, told) => {
+            Order::Append(step, order) => {
                 let (before, after) = fault::journal(step);
                 fault::at(before);
-                let written = journal.append(wire(step), now_ns());
+                let result = journal.append(wire(step), now_ns());
                 fault::at(after);
-                told(written);
+                // The session has ended when nobody listens.
+                let _ = done.send(Written {
+                    step,
+                    result: result.map_err(|error| failure_of(ErrorKind::Resources, fault, &error)),
+                    order,
+                });
             }
             Order::End { forget, ended } => {
                 if forget {

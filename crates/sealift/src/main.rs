@@ -15,6 +15,9 @@ mod receiver;
 mod saved;
 mod signals;
 mod source;
+mod tie;
+mod under_way;
+mod voice;
 mod watch;
 
 use std::ffi::OsString;

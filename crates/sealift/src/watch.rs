@@ -26,10 +26,10 @@ pub(crate) struct Seen {
     pub(crate) events: Vec<Event>,
 }
 
-/// The asking. Ends when dropped.
+/// The asking, where there is a QEMU that can be asked. Ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
     pause: Arc<Pause>,
 }
 
@@ -40,44 +40,18 @@ struct Pause {
 }
 
 impl Watch {
-    /// Starts asking. The answers go into `seen`; that the socket was closed is the last.
+    /// Starts asking. The answers come out of the other end; that the socket was closed is the last.
     pub(crate) fn start(
-        monitor: Monitor,
-        seen: mpsc::UnboundedSender<Result<Seen, Error>>,
-    ) -> Self {
+        monitor: Option<Monitor>,
+    ) -> (Self, mpsc::UnboundedReceiver<Result<Seen, Error>>) {
+        let (seen, looks) = mpsc::unbounded_channel();
         let pause = Arc::new(Pause {
             micros: AtomicU64::new(micros(LEISURELY)),
             changed: Notify::new(),
         });
         let theirs = Arc::clone(&pause);
-        let task = tokio::spawn(async move {
-            loop {
-                let look = monitor.ask(|machine| {
-                    let migration = machine.migration()?;
-                    let status = machine.status()?;
-                    let events = machine.qmp().take_events();
-                    Ok(Seen {
-                        migration,
-                        status,
-                        events,
-                    })
-                });
-                match look.await {
-                    // A main loop that is busy for long is asked again.
-                    Err(error) if !matches!(error, Error::Closed { .. }) => {}
-                    look => {
-                        let last = look.is_err();
-                        if seen.send(look).is_err() || last {
-                            return;
-                        }
-                    }
-                }
-                let wait = Duration::from_micros(theirs.micros.load(Ordering::Relaxed));
-                // Either way it is time to look again.
-                let _ = timeout(wait, theirs.changed.notified()).await;
-            }
-        });
-        Self { task, pause }
+        let task = monitor.map(|monitor| tokio::spawn(ask(monitor, theirs, seen)));
+        (Self { task, pause }, looks)
     }
 
     /// The guest stands still: ask as often as QEMU answers.
@@ -87,12 +61,46 @@ impl Watch {
     }
 }
 
+async fn ask(
+    monitor: Monitor,
+    pause: Arc<Pause>,
+    seen: mpsc::UnboundedSender<Result<Seen, Error>>,
+) {
+    loop {
+        let look = monitor.ask(|machine| {
+            let migration = machine.migration()?;
+            let status = machine.status()?;
+            let events = machine.qmp().take_events();
+            Ok(Seen {
+                migration,
+                status,
+                events,
+            })
+        });
+        match look.await {
+            // A main loop that is busy for long is asked again.
+            Err(error) if !matches!(error, Error::Closed { .. }) => {}
+            look => {
+                let last = look.is_err();
+                if seen.send(look).is_err() || last {
+                    return;
+                }
+            }
+        }
+        let wait = Duration::from_micros(pause.micros.load(Ordering::Relaxed));
+        // Either way it is time to look again.
+        let _ = timeout(wait, pause.changed.notified()).await;
+    }
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }

@@ -33,6 +33,8 @@ use packet::flag;
 pub const MAGIC: u32 = 0x1122_3344;
 /// The only version of the format.
 const VERSION: u32 = 1;
+/// Bytes of the [hello](Hello) that the channel begins with.
+pub const HELLO_LEN: usize = 64;
 /// Bytes of guest memory that a packet has room for: QEMU's `MULTIFD_PACKET_SIZE`.
 const PACKET_MEMORY: usize = 512 * 1024;
 /// Most pages of a packet: with the smallest page size.
@@ -86,10 +88,8 @@ pub struct Hello<'a> {
 }
 
 impl<'a> Hello<'a> {
-    const LEN: usize = 64;
-
     fn read(cursor: &mut Cursor<'a>) -> Read<Self> {
-        let bytes = cursor.clone().take(Self::LEN)?;
+        let bytes = cursor.clone().take(HELLO_LEN)?;
         cursor.exactly_be32(MAGIC, "multifd's magic")?;
         cursor.exactly_be32(VERSION, "version 1 of multifd")?;
         let uuid = cursor.bytes16()?;

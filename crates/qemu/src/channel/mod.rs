@@ -20,11 +20,14 @@ use std::io::{self, IoSlice, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair,
+};
 
 use crate::shim::Leash;
 
@@ -93,6 +96,52 @@ impl Channel {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         crate::process::peer(&*self.read)
+    }
+
+    /// What QEMU says first, without taking it: waits until that fills the buffer, or QEMU has closed its end, or for so long. Returns how many
+    /// bytes there are. Only a socket can be looked into.
+    pub fn peek(&self, buffer: &mut [u8], within: Duration) -> io::Result<usize> {
+        /// Between two looks at bytes that are too few: the poll does not wait while there are any.
+        const PAUSE: Duration = Duration::from_millis(10);
+        let deadline = Instant::now().checked_add(within);
+        loop {
+            self.closing.check()?;
+            let seen = match rustix::net::recv(&*self.read, &mut *buffer, RecvFlags::PEEK) {
+                Ok((_, seen)) => Some(seen),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => None,
+                Err(error) => return Err(self.closing.explain(error)),
+            };
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            match seen {
+                Some(seen) if seen == buffer.len() || over || self.ended()? => return Ok(seen),
+                None if over => return Ok(0),
+                Some(_) => thread::sleep(PAUSE),
+                None => {
+                    let wait = self
+                        .closing
+                        .wait(self.read.as_fd(), PollFlags::IN, deadline);
+                    wait?;
+                }
+            }
+        }
+    }
+
+    /// Whether QEMU has closed its end.
+    fn ended(&self) -> io::Result<bool> {
+        let mut polled = [PollFd::new(&*self.read, PollFlags::RDHUP)];
+        loop {
+            match poll(&mut polled, Some(&Timespec::default())) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+                    return Ok(polled
+                        .iter()
+                        .any(|polled| polled.revents().intersects(gone)));
+                }
+            }
+        }
     }
 
     /// Something that ends this channel, from any thread and at any time.

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use sealift::event::{Event, Peer, What};
+use sealift::event::{Peer, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift_identity::peer_of;
 use sealift_net::Error;
@@ -13,7 +13,7 @@ use sealift_pages::{Algorithm, Codecs};
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
     ErrorKind, Fault as Blame, Frame, LaneCount, Message, MirrorBudget, Received, RefusalKind,
-    Role, SessionId, Text,
+    Role, Text,
 };
 use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
 use sealift_session::handshake::{Agreed, Failed, Reason};
@@ -122,13 +122,13 @@ impl Arrival {
             .map_err(|failed| self.refuse(&failed))?;
         self.receiver.accept_hello();
         self.send(hello)?;
-        self.tell(
-            greeted.session(),
-            What::Connected {
-                peer: self.peer.clone(),
-                tls: crate::TLS.to_owned(),
-            },
-        );
+        let voice = self.here.voice.of(greeted.session());
+        // Before that the session has no name here: a connection that proves nothing is none.
+        voice.stage(Stage::PreMigration);
+        voice.tell(What::Connected {
+            peer: self.peer.clone(),
+            tls: crate::TLS.to_owned(),
+        });
         let offer = self.next(HELLO_WITHIN).await?;
 
         // Only now: whoever says nothing must not keep others from QEMU.
@@ -160,6 +160,8 @@ impl Arrival {
         turn: Option<OwnedMutexGuard<()>>,
         considering: Considering,
     ) -> Result<(Arriving, Agreed<Receiver>), Ending> {
+        let session = considering.session();
+        self.here.voice.of(session).stage(Stage::Reservation);
         let decided = match &turn {
             None => Err(admission::refused(
                 RefusalKind::Busy,
@@ -194,7 +196,6 @@ impl Arrival {
             }
             (Ok(_), None) => return Err(Ending::new(Kind::Host, "no turn")),
         };
-        let session = considering.session();
         // Before the source knows that lanes may come.
         let visitors = self.here.rooms.enter(session);
         let agreed = self.agree(considering, free).await;
@@ -239,14 +240,6 @@ impl Arrival {
         confirming
             .receive(received)
             .map_err(|failed| self.refuse(&failed))
-    }
-
-    fn tell(&self, session: SessionId, what: What) {
-        self.here.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: Some(session),
-            what,
-        });
     }
 
     async fn next(&mut self, within: Duration) -> Result<Received, Ending> {

@@ -10,19 +10,16 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 
 use sealift::arguments::export::Arguments;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift_identity::Pki;
-use sealift_net::inbound::{self, Inbound, Placed, Plan};
+use sealift_net::inbound;
 use sealift_qemu::channel::Channel;
-use sealift_session::saved::End;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::relay::{self, Clearance, Relay};
-use super::restore::{STALE, WORKERS_MAX, spoilt, versions};
+use super::relay;
+use super::unsealed::{STALE, Unsealed, host, spoilt};
 use crate::ending;
 use crate::saved::{Opened, Unfinished, not_written};
 use crate::signals::Signals;
@@ -74,7 +71,7 @@ async fn export(arguments: &Arguments) -> Result<Ending, Ending> {
         copied = going.run() => copied,
         () = signals.next() => Err(Ending::new(Kind::Cancelled, "cancelled; the file is as it was").in_file()),
     };
-    going.inbound.close();
+    going.unsealed.inbound.close();
     let whole = copied?;
     // All is with the relay, whose writer ends now; then its reader does.
     let path = output.as_ref().map(|(_, path)| *path);
@@ -115,74 +112,47 @@ fn standard_output() -> io::Result<File> {
 
 /// A guest on its way out of a file, to nowhere that would run it.
 struct Going {
-    inbound: Inbound,
-    placed: Placed,
-    clearance: Clearance,
-    end: End,
-    from_inbound: mpsc::UnboundedReceiver<inbound::Event>,
-    from_relay: mpsc::UnboundedReceiver<relay::Event>,
+    unsealed: Unsealed,
     copying: JoinHandle<io::Result<()>>,
 }
 
 impl Going {
     fn start(opened: Opened, to: File) -> Result<Self, Ending> {
-        let Opened {
-            header,
-            end,
-            layout,
-            keys,
-            lane,
-        } = opened;
         let (theirs, channel) = Channel::pair().map_err(|error| host(&error))?;
-        let (events, from_inbound) = mpsc::unbounded_channel();
-        let (relayed, from_relay) = mpsc::unbounded_channel();
-        let placed = Placed::new(events.clone());
-        let (relay, clearance) = Relay::start(
-            channel.split().1,
-            header.page_size,
-            false,
-            Box::new(|| Err(ONE_STREAM.to_owned())),
-            placed.clone(),
-            relayed,
-        )
-        .map_err(|error| host(&error))?;
-        let plan = Plan {
-            layout: Arc::new(layout),
-            workers: crate::workers().min(WORKERS_MAX),
-            versions: versions(&header),
-            keys,
-        };
-        let inbound = Inbound::start(plan, vec![lane], Box::new(relay), placed.clone(), events)
-            .map_err(|error| host(&error))?;
+        let none = Box::new(|| Err(ONE_STREAM.to_owned()));
         Ok(Self {
-            inbound,
-            placed,
-            clearance,
-            end,
-            from_inbound,
-            from_relay,
+            unsealed: Unsealed::start(opened, channel.split().1, false, none)?,
             copying: tokio::task::spawn_blocking(move || copy(UnixStream::from(theirs), to)),
         })
     }
 
     /// Until every batch is with the relay's writer, or that cannot write; then what it wrote into knows why.
     async fn run(&mut self) -> Result<bool, Ending> {
+        let Unsealed {
+            end,
+            inbound,
+            placed,
+            clearance,
+            from_inbound,
+            from_relay,
+            ..
+        } = &mut self.unsealed;
         let mut read = false;
-        while !(read && self.placed.floor() == self.end.batches) {
+        while !(read && placed.floor() == end.batches) {
             tokio::select! {
-                Some(event) = self.from_inbound.recv() => match event {
-                    inbound::Event::Placed => while self.placed.take_ranges().is_some() {},
+                Some(event) = from_inbound.recv() => match event {
+                    inbound::Event::Placed => while placed.take_ranges().is_some() {},
                     inbound::Event::LaneLost { error: None, .. } => read = true,
                     inbound::Event::LaneLost { error: Some(error), .. } => {
                         return Err(failed(&format!("the file cannot be read: {error}")));
                     }
                     inbound::Event::Broken(broken) => return Err(failed(&spoilt(&broken))),
                 },
-                Some(event) = self.from_relay.recv() => match event {
-                    relay::Event::AtBarrier { .. } if self.inbound.versions()() != self.end.versions => {
+                Some(event) = from_relay.recv() => match event {
+                    relay::Event::AtBarrier { .. } if inbound.versions()() != end.versions => {
                         return Err(failed(STALE));
                     }
-                    relay::Event::AtBarrier { .. } => self.clearance.give(),
+                    relay::Event::AtBarrier { .. } => clearance.give(),
                     relay::Event::HoldsEnd => {}
                     relay::Event::Broken { .. } => return Ok(false),
                 },
@@ -199,12 +169,6 @@ fn copy(mut from: UnixStream, mut to: File) -> io::Result<()> {
 
 fn failed(why: &str) -> Ending {
     Ending::new(Kind::Host, why)
-        .fault(Fault::ThisHost)
-        .in_file()
-}
-
-fn host(error: &(dyn std::error::Error + 'static)) -> Ending {
-    Ending::because(Kind::Host, error)
         .fault(Fault::ThisHost)
         .in_file()
 }

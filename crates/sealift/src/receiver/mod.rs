@@ -10,21 +10,23 @@ mod arrival;
 mod export;
 mod opening;
 mod qemu_says;
+mod reins;
 mod relay;
 mod restore;
 mod session;
 mod story;
 pub(crate) mod stream_end;
 mod target;
+mod unsealed;
 mod warnings;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use sealift::arguments::receive::{Allowed, Arguments, Origin};
-use sealift::event::{Event, What};
+use sealift::event::What;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::{AllowList, Pki, explain};
@@ -42,6 +44,7 @@ use tokio::time::sleep_until;
 pub(crate) use export::run as export;
 
 use crate::signals::Signals;
+use crate::voice::Voice;
 use crate::{ending, journals, lock};
 use target::{Endpoint, Target};
 use warnings::Warnings;
@@ -61,7 +64,7 @@ pub(crate) struct Here {
     /// Held by the session that has the target.
     busy: Arc<tokio::sync::Mutex<()>>,
     journals: PathBuf,
-    reporter: Arc<Reporter>,
+    voice: Voice,
     rooms: Rooms,
 }
 
@@ -100,20 +103,6 @@ enum Came {
     Guest(Ending),
     /// No guest was: a stranger, or one that was refused.
     Nothing(Ending),
-}
-
-impl Here {
-    fn tell(&self, what: What) {
-        self.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: None,
-            what,
-        });
-    }
-
-    fn warn(&self, message: String) {
-        self.tell(What::Warning { message });
-    }
 }
 
 /// Runs the command.
@@ -166,7 +155,7 @@ fn prepare(
         }),
         busy: Arc::default(),
         journals,
-        reporter,
+        voice: Voice::of_command(reporter),
         rooms: Rooms::default(),
     })
 }
@@ -183,7 +172,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
         .map_err(|error| ending::of_pki(&error))?;
     let mut signals = Signals::listen()
         .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
-    here.tell(What::Listening {
+    here.voice.tell(What::Listening {
         address: door.address().to_string(),
     });
 
@@ -209,7 +198,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                 Caller::Refused { from, error } => {
                     let warning = refusal(&here.pki, &error, &from.to_string());
                     if let Some(warning) = warnings.refused(Instant::now(), warning) {
-                        here.warn(warning);
+                        here.voice.warn(warning);
                     }
                 }
             },
@@ -219,8 +208,8 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                 });
                 match came {
                     Came::Guest(ending) if once || leaving => return Ok(ending),
-                    Came::Guest(ending) => here.tell(What::Outcome(ending)),
-                    Came::Nothing(ending) => here.warn(ending.line()),
+                    Came::Guest(ending) => here.voice.tell(What::Outcome(ending)),
+                    Came::Nothing(ending) => here.voice.warn(ending.line()),
                 }
                 if leaving && sessions.is_empty() {
                     return Ok(stopped());
@@ -228,7 +217,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
             }
             () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
                 if let Some(warning) = warnings.left_out(Instant::now()) {
-                    here.warn(warning);
+                    here.voice.warn(warning);
                 }
             }
             () = signals.next() => {

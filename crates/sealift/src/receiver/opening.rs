@@ -26,6 +26,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use super::reins::Reins;
 use super::relay::Relay;
 use super::session::{Session, Sources};
 use super::story::Story;
@@ -33,12 +34,12 @@ use super::target::Taken;
 use super::{Here, Visitor, qemu_says};
 use crate::ending::{failure, failure_of};
 use crate::journals::Journals;
+use crate::memory::Memory;
 use crate::random;
+use crate::tie::{FAREWELL, Tie};
 
 /// How long lanes may take to come.
 const LANES_WITHIN: Duration = Duration::from_secs(30);
-/// How long the last messages may take to be written.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A guest that was admitted.
 pub(super) struct Arriving {
@@ -51,7 +52,7 @@ pub(super) struct Arriving {
     pub(super) visitors: mpsc::Receiver<Visitor>,
     pub(super) peer: Peer,
     /// What the source said about the guest before all lanes had come.
-    pub(super) early: Option<Received>,
+    pub(super) early: Option<Message>,
 }
 
 impl Arriving {
@@ -116,8 +117,8 @@ impl Arriving {
                         epochs.entry(epoch.lane()).or_insert(epoch);
                     }
                     Message::Failure(told) => return Err(told),
-                    Message::StageChange(_) if epochs.len() == wanted => {
-                        self.early = Some(received);
+                    change @ Message::StageChange(_) if epochs.len() == wanted => {
+                        self.early = Some(change);
                     }
                     other => {
                         return Err(failure(
@@ -213,9 +214,8 @@ impl Arriving {
             verify: agreed.offer.verify_full,
         });
         let story = self.story(&agreed);
-        let names = agreed.admission.blocks.as_slice().iter();
-        let names = names.map(|block| String::from_utf8_lossy(block.name()).into_owned());
-        let (blocks, digest, choice) = (names.collect(), agreed.digest, agreed.choice.clone());
+        let memory = Memory::of(&agreed.admission.blocks, agreed.digest);
+        let choice = agreed.choice.clone();
 
         let (events, from_inbound) = mpsc::unbounded_channel();
         let (says, from_qemu) = mpsc::unbounded_channel();
@@ -245,20 +245,16 @@ impl Arriving {
                 return Err((resources(&error), self.sender));
             }
         };
+        let (reins, looks) = Reins::take(self.taken.monitor, main.closer, clearance, memory);
         let session = Session {
-            sender: self.sender,
-            receiver: self.receiver,
+            tie: Tie::new(self.sender, self.receiver, Role::Source),
             early: self.early,
             inbound,
             placed,
-            clearance,
-            closer: main.closer,
-            monitor: self.taken.monitor,
+            reins,
             handoff,
             journal,
             story,
-            blocks,
-            digest,
             choice,
             _turn: self.turn,
         };
@@ -266,6 +262,7 @@ impl Arriving {
             inbound: from_inbound,
             relay: from_relay,
             qemu: from_qemu,
+            looks,
             cancel,
         };
         Ok((session, sources))
@@ -274,8 +271,7 @@ impl Arriving {
     fn story(&self, agreed: &Agreed<Receiver>) -> Story {
         let admission = &agreed.admission;
         let story = Story {
-            reporter: Arc::clone(&self.here.reporter),
-            session: agreed.session,
+            voice: self.here.voice.of(agreed.session),
             guest: admission.name.as_str().to_owned(),
             page_bytes: agreed.layout.page_size().bytes() as u64,
             stage: Stage::Reservation,

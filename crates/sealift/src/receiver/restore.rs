@@ -19,31 +19,32 @@ use sealift::event::{Access, Admitted, Guest, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift::reporter::Reporter;
 use sealift_identity::Pki;
-use sealift_net::inbound::{self, Inbound, Placed, Plan, Standing};
-use sealift_precopy::VersionMap;
+use sealift_net::inbound::{self, Inbound, Placed, Standing};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::machine::{Machine, MigrationStatus as Status};
 use sealift_seal::Suite;
 use sealift_session::control::RunState;
 use sealift_session::saved::{End, Header};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::admission;
 use super::qemu_says::{self, Says};
-use super::relay::{self, Clearance, Relay};
+use super::reins::go_on;
+use super::relay::{self, Clearance};
 use super::story::Story;
 use super::target::{Endpoint, Taken, Target};
+use super::unsealed::{STALE, Unsealed, host, spoilt};
+use crate::clock::ticks;
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::saved::Opened;
 use crate::signals::Signals;
+use crate::under_way::UnderWay;
+use crate::voice::Voice;
 use crate::watch::{Seen, Watch};
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(1);
-/// Threads that decode: what more of them have in their hands would not fit beside what is read ahead.
-pub(super) const WORKERS_MAX: usize = 8;
 /// How long QEMU may take to load what it was given: device state, and what its disks take to be opened.
 const LOADS_WITHIN: Duration = Duration::from_secs(300);
 
@@ -135,72 +136,37 @@ async fn start(
     opened: Opened,
     reporter: Arc<Reporter>,
 ) -> Result<(Going, Sources), Ending> {
-    let Opened {
-        header,
-        end,
-        layout,
-        keys,
-        lane,
-    } = opened;
     let main = taken.connect().await.map_err(|why| {
         Ending::new(Kind::Host, why)
             .fault(Fault::ThisHost)
             .in_file()
     })?;
-    let (events, from_inbound) = mpsc::unbounded_channel();
     let (says, from_qemu) = mpsc::unbounded_channel();
-    let (relayed, from_relay) = mpsc::unbounded_channel();
-    let placed = Placed::new(events.clone());
     qemu_says::listen(main.reader, says).map_err(|error| host(&error))?;
-    let (relay, clearance) = Relay::start(
-        main.writer,
-        header.page_size,
-        taken.monitor.is_none(),
-        taken.connector(),
-        placed.clone(),
-        relayed,
-    )
-    .map_err(|error| host(&error))?;
-    let story = told(&header, reporter);
-    let plan = Plan {
-        layout: Arc::new(layout),
-        workers: crate::workers().min(WORKERS_MAX),
-        versions: versions(&header),
-        keys,
-    };
-    let inbound = Inbound::start(plan, vec![lane], Box::new(relay), placed.clone(), events)
-        .map_err(|error| host(&error))?;
+    let hold_end = taken.monitor.is_none();
+    let unsealed = Unsealed::start(opened, main.writer, hold_end, taken.connector())?;
     let going = Going {
-        inbound,
-        placed,
-        clearance,
+        inbound: unsealed.inbound,
+        placed: unsealed.placed,
+        clearance: unsealed.clearance,
         closer: main.closer,
         monitor: taken.monitor,
-        end,
-        story,
+        end: unsealed.end,
+        story: told(&unsealed.header, reporter),
         progress: Progress::default(),
     };
     let sources = Sources {
-        inbound: from_inbound,
-        relay: from_relay,
+        inbound: unsealed.from_inbound,
+        relay: unsealed.from_relay,
         qemu: from_qemu,
     };
     Ok((going, sources))
 }
 
-/// The version map of this guest, of which nothing has come.
-pub(super) fn versions(header: &Header) -> VersionMap {
-    let page = header.page_size.bytes() as u64;
-    let blocks = header.guest.blocks.as_slice().iter();
-    let pages: Vec<u64> = blocks.map(|block| block.length() / page).collect();
-    VersionMap::new(&pages)
-}
-
 fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
     let guest = &header.guest;
     let story = Story {
-        reporter,
-        session: header.id,
+        voice: Voice::of_command(reporter).of(header.id),
         guest: guest.name.as_str().to_owned(),
         page_bytes: header.page_size.bytes() as u64,
         // It stands still, and what there is of it is carried.
@@ -225,14 +191,9 @@ fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
 
 impl Going {
     async fn run(mut self, mut sources: Sources, mut signals: Signals) -> Ending {
-        let (seen, mut looks) = mpsc::unbounded_channel();
-        let watch = self
-            .monitor
-            .clone()
-            .map(|monitor| Watch::start(monitor, seen));
-        let (refused, mut refusals) = mpsc::unbounded_channel::<String>();
-        let mut ticks = interval(TELL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (watch, mut looks) = Watch::start(self.monitor.clone());
+        let (refused, mut refusals) = UnderWay::<String>::new();
+        let mut ticks = ticks(TELL);
         let ending = loop {
             let ending = tokio::select! {
                 biased;
@@ -247,7 +208,7 @@ impl Going {
             if let Some(ending) = ending {
                 break ending;
             }
-            self.step(watch.as_ref(), &refused);
+            self.step(&watch, &refused);
             if let Some(ending) = self.paused() {
                 break ending;
             }
@@ -265,13 +226,11 @@ impl Going {
     }
 
     /// Does what can be done now.
-    fn step(&mut self, watch: Option<&Watch>, refused: &mpsc::UnboundedSender<String>) {
+    fn step(&mut self, watch: &Watch, refused: &UnderWay<String>) {
         let all = self.placed.floor() == self.end.batches && self.progress.read;
         if all && self.progress.placed.is_none() {
             self.progress.placed = Some(Instant::now());
-            if let Some(watch) = watch {
-                watch.hurry();
-            }
+            watch.hurry();
         }
         if !all {
             return;
@@ -287,15 +246,9 @@ impl Going {
             && let Some(monitor) = self.monitor.clone()
         {
             self.progress.continuing = true;
-            let refused = refused.clone();
-            tokio::spawn(async move {
-                if let Err(error) = monitor.ask(Machine::cont).await {
-                    // The session has ended when nobody listens.
-                    let _ = refused.send(ending::whole(&error));
-                    return;
-                }
-                // The network learns a little later; the guest runs by now, and an error here is not worth more than that.
-                let _ = monitor.ask(Machine::announce_self).await;
+            refused.start(async move {
+                let error = go_on(&monitor).await.err()?;
+                Some(ending::whole(&error))
             });
         }
     }
@@ -390,9 +343,9 @@ impl Going {
 
     fn signal(&self) -> Option<Ending> {
         if self.progress.released || self.progress.continuing {
-            self.story.tell(What::Warning {
-                message: "too late to cancel: the guest runs, or is about to".to_owned(),
-            });
+            self.story
+                .voice
+                .warn("too late to cancel: the guest runs, or is about to");
             return None;
         }
         Some(Ending::new(Kind::Cancelled, "cancelled; the file is as it was").in_file())
@@ -439,22 +392,4 @@ impl Going {
         .fault(Fault::ThisHost)
         .advice("ask QEMU by info status; end it before the file is restored again")
     }
-}
-
-/// Every page is there, but not each in its newest content: nothing that was sealed in good faith is so.
-pub(super) const STALE: &str =
-    "the file's pages are not those that its end says; nothing of the device state was used";
-
-/// What is wrong with a file in which a batch is.
-pub(super) fn spoilt(broken: &inbound::Broken) -> String {
-    match broken {
-        inbound::Broken::Placement(why) => why.clone(),
-        broken => format!("the file was altered, or the disk has lost something of it: {broken}"),
-    }
-}
-
-fn host(error: &(dyn std::error::Error + 'static)) -> Ending {
-    Ending::because(Kind::Host, error)
-        .fault(Fault::ThisHost)
-        .in_file()
 }

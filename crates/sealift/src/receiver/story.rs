@@ -1,19 +1,16 @@
 //! What the receiver tells its operator.
 
-use std::sync::Arc;
-use std::time::SystemTime;
-
-use sealift::event::{Event, Progress, Stage, Traffic, What};
+use sealift::event::{Progress, Stage, Traffic, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
-use sealift::reporter::Reporter;
 use sealift_net::inbound::Standing;
-use sealift_session::control::{Role, SessionId, StageChange};
+use sealift_session::control::{Role, StageChange};
 use sealift_session::handoff::receiver::Outcome;
+
+use crate::voice::Voice;
 
 /// The session as it is told.
 pub(crate) struct Story {
-    pub(crate) reporter: Arc<Reporter>,
-    pub(crate) session: SessionId,
+    pub(crate) voice: Voice,
     pub(crate) guest: String,
     pub(crate) page_bytes: u64,
     pub(crate) stage: Stage,
@@ -27,17 +24,13 @@ pub(crate) struct Story {
 impl Story {
     /// Tells something.
     pub(crate) fn tell(&self, what: What) {
-        self.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: Some(self.session),
-            what,
-        });
+        self.voice.tell(what);
     }
 
     fn stage(&mut self, stage: Stage) {
         if self.stage < stage {
             self.stage = stage;
-            self.tell(What::Stage { stage });
+            self.voice.stage(stage);
         }
     }
 

@@ -10,7 +10,9 @@
 //! touches anything.
 
 mod carry;
+mod channels;
 mod doorway;
+mod filling;
 mod guest;
 mod ingest;
 mod intake;
@@ -18,7 +20,9 @@ mod link;
 mod migrate;
 mod pace;
 mod parallel;
+mod pipeline;
 mod prologue;
+mod reins;
 mod return_path;
 mod save;
 mod send;
@@ -28,22 +32,19 @@ mod tail;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use sealift::arguments::{Endpoint, Transfer, Verify};
-use sealift::event::{Access, Admitted, Event, Guest, What};
+use sealift::event::{Access, Admitted, Guest, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::journal::About;
 use sealift_identity::{Pki, Side};
-use sealift_net::outbound::{Lane, Outbound, Plan};
+use sealift_net::outbound::Lane;
 use sealift_net::target::Target;
-use sealift_pages::{Draft, Layout, PageSize};
-use sealift_precopy::VersionMap;
+use sealift_pages::PageSize;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
-use sealift_seal::Keyed;
-use sealift_session::control::{LaneCount, RamBlocks, SessionId};
+use sealift_session::control::{LaneCount, Role, SessionId};
 use sealift_session::handoff::SourceHandoff;
 use sealift_session::handoff::source::{Completion, Terms};
 use sealift_session::handshake::Agreed;
@@ -51,17 +52,18 @@ use sealift_session::handshake::source::Negotiated;
 use tokio::sync::mpsc;
 
 use crate::journals::Journals;
+use crate::memory::Memory;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
-use crate::{ending, journals, lock, random};
-use carry::{Carry, Sources};
+use crate::tie::Tie;
+use crate::voice::Voice;
+use crate::{ending, journals, random};
+use carry::Carry;
 use guest::Asked;
-use ingest::Ingest;
-use intake::Intake;
 use link::{Link, Order};
-use pace::Pace;
-use parallel::{Parallel, Quiesce};
+use pipeline::Pipeline;
 use prologue::{NoPrologue, Prologue};
+use reins::Reins;
 use return_path::ReturnPath;
 use story::{Facts, Story};
 
@@ -73,15 +75,12 @@ pub(crate) use send::run as send;
 /// nothing on the links that were measured.
 const LANES: u16 = 2;
 
-/// zstd's level: the fastest that still finds what text and pointers repeat.
-const LEVEL: i32 = 1;
-
 /// What both commands are told.
 pub(crate) struct Way {
     pki: Pki,
     order: Order,
     journals: PathBuf,
-    reporter: Arc<Reporter>,
+    voice: Voice,
     max_downtime: Duration,
     /// The guest's name, when QEMU cannot be asked.
     name: Option<String>,
@@ -116,7 +115,7 @@ impl Way {
                 verify_full: transfer.verify == Verify::Full,
             },
             journals: journals::directory(journal).map_err(|error| host(&error))?,
-            reporter,
+            voice: Voice::of_command(reporter),
             max_downtime: transfer.max_downtime(),
             name: None,
             keep: true,
@@ -125,28 +124,19 @@ impl Way {
         })
     }
 
-    fn tell(&self, session: SessionId, what: What) {
-        self.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: Some(session),
-            what,
-        });
-    }
-
     async fn negotiate(
         &self,
         session: SessionId,
         page_size: PageSize,
     ) -> Result<(Link, Negotiated), Ending> {
+        let voice = self.voice.of(session);
+        voice.stage(Stage::PreMigration);
         let (link, negotiated) =
             link::negotiate(&self.order, &self.pki, session, page_size).await?;
-        self.tell(
-            session,
-            What::Connected {
-                peer: link.peer.clone(),
-                tls: crate::TLS.to_owned(),
-            },
-        );
+        voice.tell(What::Connected {
+            peer: link.peer.clone(),
+            tls: crate::TLS.to_owned(),
+        });
         Ok((link, negotiated))
     }
 }
@@ -278,18 +268,17 @@ async fn agree(way: &Way, asking: Asking, qemu: &Qemu) -> Result<Ready, Ending> 
     let name = way.name.as_deref();
     let admission = guest::admission(facts, qemu.asked.as_ref(), name, page_size, qemu.channels)?;
     let managed = negotiated.destination().managed;
+    let voice = way.voice.of(session);
+    voice.stage(Stage::Reservation);
     let mut agreed = link.admit(&way.pki, negotiated, admission).await?;
-    way.tell(
-        session,
-        What::Admitted(Admitted {
-            guest: named(&agreed),
-            memory_bytes: agreed.admission.memory_needed,
-            lanes: agreed.choice.lanes.lanes(),
-            suite: agreed.suite,
-            access: Access::Stream,
-            access_reason: story::ACCESS_REASON.to_owned(),
-        }),
-    );
+    voice.tell(What::Admitted(Admitted {
+        guest: named(&agreed),
+        memory_bytes: agreed.admission.memory_needed,
+        lanes: agreed.choice.lanes.lanes(),
+        suite: agreed.suite,
+        access: Access::Stream,
+        access_reason: story::ACCESS_REASON.to_owned(),
+    }));
     let lanes = link.open_lanes(&way.pki, &mut agreed).await?;
     Ok(Ready {
         session,
@@ -331,17 +320,14 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
     } = qemu;
     let guest = named(&agreed);
     let knows_gate = guest::knows_gate(&prologue.facts, asked.as_ref());
-    let blocks = agreed.admission.blocks.as_slice().iter();
-    let blocks = blocks.map(|block| String::from_utf8_lossy(block.name()).into_owned());
-    let blocks = blocks.collect();
-    let digest = agreed.digest;
+    let memory = Memory::of(&agreed.admission.blocks, agreed.digest);
     let facts = Facts {
         guest,
         peer: Some(link.peer.clone()),
         lanes: agreed.choice.lanes.lanes(),
         suite: agreed.suite,
         tls: Some(crate::TLS.to_owned()),
-        algorithm: digest,
+        algorithm: agreed.digest,
         page_bytes: page_size.bytes() as u64,
         unmanaged: unmanaged(managed, monitor.is_some()),
         keep_source: way.keep,
@@ -378,6 +364,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
         watch_for_the_end: false,
+        voice: way.voice.of(session),
     };
     let (outbound, pace, sources) = match pipeline.start() {
         Ok(started) => started,
@@ -387,23 +374,25 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         }
     };
     let (handoff, begun) = SourceHandoff::new(terms);
-    let carry = Carry {
-        link,
-        outbound,
-        return_path: ReturnPath::new(write, knows_gate),
-        closers,
+    let (reins, looks) = Reins::take(
         monitor,
+        ReturnPath::new(write, knows_gate),
+        closers,
+        memory,
+        asked.and_then(|asked| asked.run_state),
+        way.pause,
+    );
+    let carry = Carry {
+        tie: Tie::new(link.sender, link.receiver, Role::Receiver),
+        outbound,
+        reins,
         handoff,
         journal,
         pace,
-        story: Story::new(Arc::clone(&way.reporter), session, facts, started),
+        story: Story::new(way.voice.of(session), facts, started),
         signals,
-        run_state: asked.and_then(|asked| asked.run_state),
-        paused_for_the_move: way.pause,
-        blocks,
-        digest,
     };
-    Ok(carry.run(sources, begun).await)
+    Ok(carry.run(sources, looks, begun).await)
 }
 
 /// Why the hand-off is not managed, if it is not.
@@ -424,145 +413,4 @@ fn page_size(facts: &prologue::Facts) -> Result<PageSize, Ending> {
         .bytes();
     PageSize::new(bytes)
         .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::Guest))
-}
-
-/// What carries pages from QEMU to the lanes.
-struct Pipeline {
-    prologue: Prologue,
-    page_size: PageSize,
-    blocks: RamBlocks,
-    layout: Layout,
-    keys: Keyed<sealift_seal::Source>,
-    lanes: Vec<Lane>,
-    closers: Arc<Mutex<Vec<Closer>>>,
-    further: mpsc::Receiver<Channel>,
-    max_downtime: Duration,
-    bandwidth: Option<u64>,
-    /// Nobody else will say that the whole stream has come.
-    watch_for_the_end: bool,
-}
-
-impl Pipeline {
-    fn start(self) -> Result<(Outbound, Arc<Pace>, Sources), Ending> {
-        let host = |error: &(dyn std::error::Error + 'static)| {
-            Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
-        };
-        let page_bytes = self.page_size.bytes() as u64;
-        let blocks = self.blocks.as_slice();
-        let pages: Vec<u64> = blocks
-            .iter()
-            .map(|block| block.length() / page_bytes)
-            .collect();
-        let names: Arc<[Vec<u8>]> = blocks.iter().map(|block| block.name().to_vec()).collect();
-        let memory = blocks.iter().map(|block| block.length()).sum();
-        let pace = Arc::new(Pace::new(memory, self.page_size, self.max_downtime));
-        let (events, from_outbound) = mpsc::unbounded_channel();
-        let outbound = Outbound::start(
-            Plan {
-                layout: Arc::new(self.layout),
-                workers: crate::workers(),
-                level: LEVEL,
-                duplicates_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
-                bandwidth: self.bandwidth,
-                window: pace.window(),
-                versions: VersionMap::new(&pages),
-                keys: self.keys,
-            },
-            self.lanes,
-            events,
-        )
-        .map_err(|error| host(&error))?;
-
-        let (told, from_ingest) = mpsc::unbounded_channel();
-        let quiesce = Arc::new(Quiesce::default());
-        let parallel_page_size = self.prologue.facts.page_size;
-        let (ingest, begun) = Ingest::new(
-            self.prologue,
-            Draft::new(self.page_size),
-            page_bytes,
-            outbound.feed(0),
-            Arc::clone(&pace),
-            Arc::clone(&quiesce),
-            told.clone(),
-        );
-        let ingest = match self.watch_for_the_end {
-            true => ingest.watching_for_the_end(),
-            false => ingest,
-        };
-        thread::Builder::new()
-            .name("ingest-0".to_owned())
-            .spawn(move || ingest.run(begun))
-            .map_err(|error| host(&error))?;
-        let further = Further {
-            feeds: outbound.feed(1),
-            page_size: self.page_size,
-            stream_page_size: parallel_page_size.unwrap_or(sealift_stream::PageSize::KIB_4),
-            blocks: names,
-            pace: Arc::clone(&pace),
-            quiesce,
-            closers: self.closers,
-            events: told,
-        };
-        tokio::spawn(further.serve(self.further));
-        let sources = Sources {
-            outbound: from_outbound,
-            ingest: from_ingest,
-        };
-        Ok((outbound, pace, sources))
-    }
-}
-
-/// Starts a reader for each further channel.
-struct Further {
-    feeds: sealift_net::outbound::Feed,
-    page_size: PageSize,
-    stream_page_size: sealift_stream::PageSize,
-    blocks: Arc<[Vec<u8>]>,
-    pace: Arc<Pace>,
-    quiesce: Arc<Quiesce>,
-    closers: Arc<Mutex<Vec<Closer>>>,
-    events: mpsc::UnboundedSender<ingest::Event>,
-}
-
-/// QEMU's channels, the main one among them: the window is shared by all, and each may have one batch beyond it (WIRE.md §1).
-const CHANNELS_MAX: u16 = 32;
-
-impl Further {
-    async fn serve(self, mut channels: mpsc::Receiver<Channel>) {
-        let mut number = 0_u16;
-        // Kept: to drop one would end its direction, and QEMU might take that for the end of the migration.
-        let mut ways_back = Vec::new();
-        while let Some(channel) = channels.recv().await {
-            number += 1;
-            if number >= CHANNELS_MAX {
-                let _ = self
-                    .events
-                    .send(ingest::Event::Unsupported(prologue::Unsupported::Channels));
-                return;
-            }
-            self.pace.one_more_channel();
-            lock(&self.closers).push(channel.closer());
-            let (read, write) = channel.split();
-            ways_back.push(write);
-            self.quiesce.join(number);
-            let reader = Parallel {
-                channel: number,
-                parser: sealift_stream::multifd::Parser::new(self.stream_page_size),
-                draft: Draft::new(self.page_size),
-                feed: self.feeds.of(number),
-                page_bytes: self.page_size.bytes() as u64,
-                blocks: Arc::clone(&self.blocks),
-                pace: Arc::clone(&self.pace),
-                quiesce: Arc::clone(&self.quiesce),
-            };
-            let intake = Intake::new(read);
-            let started = thread::Builder::new()
-                .name(format!("ingest-{number}"))
-                .spawn(move || reader.run(intake));
-            if started.is_err() {
-                // Without its reader the channel blocks QEMU, and the session ends by its deadlines.
-                self.quiesce.leave(number);
-            }
-        }
-    }
 }

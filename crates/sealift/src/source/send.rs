@@ -1,16 +1,16 @@
 //! `sealift send`: waits for QEMU's `migrate`, and carries it.
 
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use sealift::arguments::send::{Arguments, Destination};
-use sealift::event::{Event, What};
+use sealift::event::What;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
-use sealift_qemu::channel::{Channel, Listener};
+use sealift_qemu::channel::Channel;
 use tokio::sync::mpsc;
 
+use super::channels::Channels;
 use super::guest::Asked;
 use super::{
     Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, page_size, read_prologue,
@@ -19,11 +19,6 @@ use super::{
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
-
-/// How often a thread that waits for QEMU looks whether anybody still waits for it.
-const LOOK: Duration = Duration::from_millis(250);
-/// Channels that QEMU may have opened and nobody has taken: more than multifd's 255 are not to be had.
-pub(super) const CHANNELS: usize = 256;
 
 /// Runs the command. `channel` is QEMU's, when it started this program.
 pub(crate) async fn run(
@@ -60,89 +55,27 @@ pub(crate) async fn run(
 }
 
 async fn serve(arguments: &Arguments, way: Way, channel: Option<Channel>) -> Ending {
-    let mut channels = match channels(arguments, channel) {
+    let mut channels = match Channels::open(arguments, channel, &way.voice) {
         Ok(channels) => channels,
         Err(ending) => return ending,
     };
-    if let Some(address) = &arguments.listen {
-        way.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: None,
-            what: What::Listening {
-                address: address.to_string(),
-            },
-        });
-    }
     loop {
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => return Ending::because(Kind::Host, &error).fault(Fault::ThisHost),
         };
-        let main = tokio::select! {
-            main = channels.recv() => main,
-            () = signals.next() => return Ending::stopped(),
+        let main = match channels.main(&mut signals).await {
+            Ok(main) => main,
+            Err(ending) => return ending,
         };
-        let Some(main) = main else {
-            return Ending::new(Kind::Host, "nothing waits for QEMU any more")
-                .fault(Fault::ThisHost);
-        };
-        // What QEMU opens from here on belongs to this guest.
-        let (further, theirs) = mpsc::channel(CHANNELS);
-        let session = session(&way, arguments, main, theirs, signals);
-        tokio::pin!(session);
-        let ending = loop {
-            tokio::select! {
-                ending = &mut session => break ending,
-                Some(channel) = channels.recv() => {
-                    // Beyond what multifd can have: closed.
-                    let _ = further.try_send(channel);
-                }
-            }
-        };
+        let ending = channels
+            .meanwhile(|further| session(&way, arguments, main, further, signals))
+            .await;
         if arguments.once() {
             return ending;
         }
-        way.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: None,
-            what: What::Outcome(ending),
-        });
+        way.voice.tell(What::Outcome(ending));
     }
-}
-
-/// QEMU's channels, in the order in which it opens them.
-pub(super) fn channels(
-    arguments: &Arguments,
-    channel: Option<Channel>,
-) -> Result<mpsc::Receiver<Channel>, Ending> {
-    let host = |error: &(dyn std::error::Error + 'static)| {
-        Ending::because(Kind::Host, error).fault(Fault::ThisHost)
-    };
-    let (found, channels) = mpsc::channel(CHANNELS);
-    match &arguments.listen {
-        Some(address) => {
-            let listener = Listener::bind(address).map_err(|error| host(&error))?;
-            thread::Builder::new()
-                .name("accept".to_owned())
-                .spawn(move || {
-                    while !found.is_closed() {
-                        // An error is one connection's.
-                        if let Ok(Some(channel)) = listener.accept(Some(LOOK))
-                            && found.blocking_send(channel).is_err()
-                        {
-                            return;
-                        }
-                    }
-                })
-                .map_err(|error| host(&error))?;
-        }
-        None => {
-            if let Some(channel) = channel {
-                let _ = found.try_send(channel);
-            }
-        }
-    }
-    Ok(channels)
 }
 
 async fn session(

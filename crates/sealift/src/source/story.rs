@@ -1,30 +1,26 @@
 //! What the source tells its operator, and remembers for the report.
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use sealift::event::{
-    Access, Blackout, Event, Full, Guest, Peer, Progress, Round, Stage, Traffic, Verification, What,
+    Access, Blackout, Full, Guest, Peer, Progress, Round, Stage, Traffic, Verification, What,
 };
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift::report::{HandOff, Opaque, Pages, Records, Report};
-use sealift::reporter::Reporter;
 use sealift_net::outbound::Standing;
 use sealift_pages::Algorithm;
 use sealift_qemu::machine::Migration;
 use sealift_seal::Suite;
 use sealift_session::clock::Offset;
-use sealift_session::control::{ErrorKind, Role, SessionId, StageChange};
+use sealift_session::control::{ErrorKind, Role, StageChange};
 use sealift_session::handoff::source::Outcome;
-use tokio::task::JoinHandle;
 
 use super::pace::{Outlook, Pace};
-use crate::lock;
+use crate::voice::Voice;
 
 /// The session as it is told.
 pub(crate) struct Story {
-    pub(crate) reporter: Arc<Reporter>,
-    pub(crate) session: SessionId,
+    pub(crate) voice: Voice,
     pub(crate) facts: Facts,
     pub(crate) started: Instant,
     stage: Stage,
@@ -36,26 +32,6 @@ pub(crate) struct Story {
     pub(crate) receiver_let_go: bool,
     verified: Full,
     warned_stuck: bool,
-    /// Orders to QEMU that are under way.
-    pending: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// Tells warnings from elsewhere.
-pub(crate) struct Voice {
-    reporter: Arc<Reporter>,
-    session: SessionId,
-}
-
-impl Voice {
-    pub(crate) fn warn(&self, message: &str) {
-        self.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: Some(self.session),
-            what: What::Warning {
-                message: message.to_owned(),
-            },
-        });
-    }
 }
 
 /// What does not change any more.
@@ -74,15 +50,9 @@ pub(crate) struct Facts {
 }
 
 impl Story {
-    pub(crate) fn new(
-        reporter: Arc<Reporter>,
-        session: SessionId,
-        facts: Facts,
-        started: Instant,
-    ) -> Self {
+    pub(crate) fn new(voice: Voice, facts: Facts, started: Instant) -> Self {
         Self {
-            reporter,
-            session,
+            voice,
             facts,
             started,
             stage: Stage::Reservation,
@@ -93,23 +63,18 @@ impl Story {
             receiver_let_go: false,
             verified: Full::NotAsked,
             warned_stuck: false,
-            pending: Mutex::default(),
         }
     }
 
     /// Tells something.
     pub(crate) fn tell(&self, what: What) {
-        self.reporter.tell(Event {
-            at: SystemTime::now(),
-            session: Some(self.session),
-            what,
-        });
+        self.voice.tell(what);
     }
 
     pub(crate) fn stage(&mut self, stage: Stage) {
         if self.stage < stage {
             self.stage = stage;
-            self.tell(What::Stage { stage });
+            self.voice.stage(stage);
         }
     }
 
@@ -130,14 +95,6 @@ impl Story {
             StageChange::Abort(_) => self.teller = Teller::Peer,
             StageChange::Aborted => self.receiver_let_go = true,
             _ => {}
-        }
-    }
-
-    /// Something that can tell on its own.
-    pub(crate) fn voice(&self) -> Voice {
-        Voice {
-            reporter: Arc::clone(&self.reporter),
-            session: self.session,
         }
     }
 
@@ -168,24 +125,9 @@ impl Story {
     }
 
     pub(crate) fn kept(&self) {
-        self.tell(What::Warning {
-            message: "the source's QEMU was kept: it holds the guest as it was when it left; cont would run it a second time"
-                .to_owned(),
-        });
-    }
-
-    /// Something that was ordered and is not over.
-    pub(crate) fn pending(&self, task: JoinHandle<()>) {
-        lock(&self.pending).push(task);
-    }
-
-    /// Waits for what was ordered.
-    pub(crate) async fn settle(&self) {
-        let tasks = std::mem::take(&mut *lock(&self.pending));
-        for task in tasks {
-            // Nothing in it panics, and QEMU answers in time or the question fails.
-            let _ = task.await;
-        }
+        self.voice.warn(
+            "the source's QEMU was kept: it holds the guest as it was when it left; cont would run it a second time",
+        );
     }
 
     pub(crate) fn progress(&mut self, standing: &Standing, pace: &Pace) {
@@ -202,7 +144,7 @@ impl Story {
         if let Some(why) = outlook.stuck.clone()
             && !std::mem::replace(&mut self.warned_stuck, true)
         {
-            self.tell(What::Warning { message: why });
+            self.voice.warn(why);
         }
         let Outlook {
             round,

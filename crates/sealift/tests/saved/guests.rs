@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -134,6 +135,35 @@ fn a_guest_saved_over_several_channels_goes_on_and_is_not_one_stream() {
     host.export(&host.path("web1.sealed"), "a", "web1.raw")
         .with(1, &["saved with multifd"]);
     assert_eq!(host.files(), ["web1.sealed"]);
+}
+
+#[test]
+fn whoever_connects_while_a_guest_is_saved_is_sent_away_and_the_guest_is_saved() {
+    let (host, qemu) = (Host::new(), newest());
+    let machine = qemu.machine(Machine::I440fx);
+    let mut source = running(&qemu, &machine);
+    // QEMU takes minutes at this rate.
+    let slowly = json!({ "max-bandwidth": 4096 });
+    ask(&mut source, "migrate-set-parameters", slowly);
+    let saving = host.saving("web1.sealed", &["--guest", "web1"]);
+    host.migrate(&mut source, &["return-path", "multifd"]);
+    wait_until(|| host.files().len() == 1);
+
+    let mut stranger = UnixStream::connect(host.path("out")).unwrap();
+    stranger.write_all(&[b'x'; 100]).unwrap();
+    // It hears nothing but the end.
+    let _ = stranger.read_to_end(&mut Vec::new());
+
+    let fast = json!({ "max-bandwidth": 1_u64 << 40 });
+    ask(&mut source, "migrate-set-parameters", fast);
+    saving
+        .wait()
+        .with(0, &["is not QEMU's, and was closed", "web1 is saved"]);
+    let mut destination = waiting(&qemu, &machine);
+    let multifd = json!({ "capabilities": [{ "capability": "multifd", "state": true }] });
+    ask(&mut destination, "migrate-set-capabilities", multifd);
+    restore(&host, "web1.sealed", &destination).with(0, &["it runs on"]);
+    goes_on(&source, &mut destination);
 }
 
 #[test]

@@ -69,7 +69,8 @@ impl Host {
         arguments.extend(["--recipient", "a/server-cert.pem"]);
         arguments.extend(more);
         let running = self.start(&arguments);
-        wait_until(|| self.path(OUT).exists());
+        let out = self.path(OUT);
+        wait_until(|| listens(&out));
         running
     }
 
@@ -97,6 +98,18 @@ impl Host {
     pub(crate) fn files(&self) -> Vec<String> {
         files_in(self.directory.path())
     }
+}
+
+/// Whether somebody listens at this socket. Its file is there a moment before, when QEMU would be refused; and to connect would be to be taken
+/// for QEMU.
+fn listens(path: &Path) -> bool {
+    /// What the kernel's table says of a socket that listens.
+    const LISTENS: &str = "00010000";
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let path = path.to_str().unwrap();
+    table
+        .lines()
+        .any(|line| line.ends_with(path) && line.split_whitespace().nth(3) == Some(LISTENS))
 }
 
 /// Where QEMU is told to migrate to.
