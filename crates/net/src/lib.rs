@@ -21,5 +21,6 @@ pub mod lane;
 pub mod lock;
 pub mod outbound;
 pub mod target;
+mod threads;
 
 pub use error::Error;

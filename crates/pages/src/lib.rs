@@ -30,6 +30,7 @@
 //! The crate has no sockets, clocks, threads or randomness. That is what `no_std` is for: the compiler checks it.
 
 #![no_std]
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! crates it uses `sealift-pages`, for pages' addresses and for the digest algorithm that both ends agreed on.
 
 #![no_std]
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! crate has no sockets, clocks, threads or randomness; `no_std` proves it. Times, seeds and ids are handed in.
 
 #![no_std]
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 extern crate alloc;
 #[cfg(test)]

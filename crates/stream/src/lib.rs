@@ -23,6 +23,7 @@
 //!
 //! Memory is bounded by constants ([`Blocks::MAX`], [`main_channel::MAX_SECTIONS`]), not by what the stream claims.
 #![no_std]
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 extern crate alloc;
 #[cfg(test)]

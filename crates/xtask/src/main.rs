@@ -8,6 +8,7 @@
     reason = "a command that runs others talks to its user"
 )]
 
+mod features;
 mod fuzz;
 mod packages;
 mod policy;

@@ -1,13 +1,13 @@
 //! The inner crates are free of sockets, clocks, threads and randomness of their own.
 //!
 //! Three things together prove it: each is `no_std`, so that the compiler knows no `std::net`, `std::time`, `std::thread` or
-//! `std::fs`; no crate that brings these is among its dependencies; and clippy refuses the ways to randomness that remain.
-//! A check that cannot fail proves nothing, so clippy is also shown a crate that it must refuse.
+//! `std::fs`; no crate that brings these is among its dependencies; and clippy, wherever it looks at the workspace, refuses the ways to
+//! randomness that remain, because each asks it to. A check that cannot fail proves nothing, so clippy is also shown a crate that it must
+//! refuse.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::step::{self, Failed, cargo, root};
+use crate::step::{self, Failed, cargo, root, target_directory};
 
 /// The crates that are tested with bytes and a virtual clock.
 const INNER: [&str; 5] = ["stream", "seal", "pages", "precopy", "session"];
@@ -29,6 +29,9 @@ const BANNED: [&str; 13] = [
     "tokio",
 ];
 
+/// What asks clippy for the rules of `clippy.toml`.
+const RULES: &str = "#![warn(clippy::disallowed_methods, clippy::disallowed_types)]";
+
 /// ring brings the system's randomness along; the clippy rule keeps seal from using it.
 const EXCUSED: [(&str, &str); 1] = [("ring", "getrandom")];
 
@@ -43,8 +46,12 @@ pub(crate) fn check() -> Result<(), Failed> {
 fn check_crate(name: &str) -> Result<(), Failed> {
     let sources = root().join("crates").join(name).join("src");
     let lib = read(&sources.join("lib.rs"))?;
-    if !lib.lines().any(|line| line.trim() == "#![no_std]") {
-        return Err(Failed::new(format!("crates/{name} must be no_std")));
+    for line in ["#![no_std]", RULES] {
+        if !lib.lines().any(|found| found.trim() == line) {
+            return Err(Failed::new(format!(
+                "crates/{name}/src/lib.rs must say {line}"
+            )));
+        }
     }
     for file in rust_files(&sources)? {
         if brings_std(&read(&file)?) {
@@ -71,19 +78,21 @@ fn check_crate(name: &str) -> Result<(), Failed> {
             "crates/{name} pulls in {banned}: see cargo tree --package {package} --invert {banned}"
         )));
     }
-    step::run(
-        &format!("{package}: clippy by the inner crates' rules"),
-        clippy(&root().join("Cargo.toml"), &rules())
-            .args(["--package", &package])
-            .args(DENIED),
-    )
+    Ok(())
 }
 
 /// A crate that breaks the rules must be refused, by them and by nothing else.
 fn check_the_rules() -> Result<(), Failed> {
-    let impure = rules().join("impure/Cargo.toml");
-    step::output(clippy(&impure, &root()).args(DENIED))?;
-    match step::output(clippy(&impure, &rules()).args(DENIED)) {
+    let impure = root().join("crates/xtask/purity/impure/Cargo.toml");
+    let cargo = |command| {
+        let mut cargo = cargo([command, "--quiet", "--manifest-path"]);
+        // It stands outside the workspace, by whose rules it is judged.
+        cargo.arg(&impure).env("CLIPPY_CONF_DIR", root());
+        cargo.env("CARGO_TARGET_DIR", target_directory().join("purity"));
+        cargo
+    };
+    step::output(&mut cargo("check"))?;
+    match step::output(cargo("clippy").args(["--", "--deny", "warnings"])) {
         Err(refused) if refused.to_string().contains("disallowed type") => {
             println!("   a crate that makes its own randomness is refused");
             Ok(())
@@ -92,26 +101,6 @@ fn check_the_rules() -> Result<(), Failed> {
             "clippy accepted a crate that makes its own randomness: the rules do not hold",
         )),
     }
-}
-
-const DENIED: [&str; 5] = [
-    "--",
-    "--deny",
-    "clippy::disallowed_types",
-    "--deny",
-    "clippy::disallowed_methods",
-];
-
-fn rules() -> PathBuf {
-    root().join("crates/xtask/purity")
-}
-
-fn clippy(manifest: &Path, rules: &Path) -> Command {
-    let mut command = cargo(["clippy", "--quiet", "--lib", "--manifest-path"]);
-    command.arg(manifest).env("CLIPPY_CONF_DIR", rules);
-    // The impure crate stands outside the workspace; what it shares with it need not be built twice.
-    command.env("CARGO_TARGET_DIR", root().join("target/purity"));
-    command
 }
 
 fn read(file: &Path) -> Result<String, Failed> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::step::{self, Failed, cargo, root};
-use crate::{fuzz, packages, policy, purity, vectors};
+use crate::{features, fuzz, packages, policy, purity, vectors};
 
 /// Format, clippy and the tests that need nothing but the crates.
 pub(crate) fn check() -> Result<(), Failed> {
@@ -59,29 +59,15 @@ fn format() -> Result<(), Failed> {
     )
 }
 
-/// Clippy, crate by crate: in one build a feature that one crate asks for would hide that another forgot to. For the same reason each
-/// is also looked at without its tests, which have dependencies of their own.
+/// Clippy, over all crates: first without their tests, which have dependencies of their own, of which one might lend a feature. What
+/// crates might lend each other is for [`features`].
 fn clippy() -> Result<(), Failed> {
+    features::check()?;
+    let clippy = || cargo(["clippy", "--quiet", "--workspace"]);
     let deny = ["--", "--deny", "warnings"];
-    for package in packages_of_workspace()? {
-        let name = format!("clippy {package}");
-        let clippy = || cargo(["clippy", "--quiet", "--package", &package]);
-        step::run(&name, clippy().args(deny))?;
-        step::run(
-            &format!("{name}, with tests"),
-            clippy().arg("--all-targets").args(deny),
-        )?;
-    }
-    Ok(())
-}
-
-fn packages_of_workspace() -> Result<Vec<String>, Failed> {
-    let printed = step::output(&mut cargo(["metadata", "--format-version=1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&printed)
-        .map_err(|error| Failed::new(format!("cargo metadata: {error}")))?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    Ok(packages
-        .filter_map(|package| package["name"].as_str())
-        .map(str::to_owned)
-        .collect())
+    step::run("clippy", clippy().args(deny))?;
+    step::run(
+        "clippy, with tests",
+        clippy().arg("--all-targets").args(deny),
+    )
 }

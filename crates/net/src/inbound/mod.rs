@@ -22,10 +22,9 @@ pub use sealift_session::flight::{HELD_MAX, WINDOW_MAX};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel as queue;
 use sealift_pages::{Decoder, Layout, Mirror, Resolved};
@@ -36,6 +35,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::Error;
 use crate::lock::lock;
+use crate::threads::Threads;
 
 /// How the way in is to be.
 #[derive(Debug)]
@@ -169,8 +169,7 @@ impl std::fmt::Display for Broken {
 #[derive(Debug)]
 pub struct Inbound {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    sockets: Vec<TcpStream>,
+    threads: Threads,
 }
 
 struct Shared {
@@ -238,9 +237,9 @@ impl Inbound {
         });
         let mut inbound = Self {
             shared: Arc::clone(&shared),
-            threads: Vec::new(),
-            sockets: Vec::new(),
+            threads: Threads::default(),
         };
+        let threads = &mut inbound.threads;
         // Made after `inbound`, and so dropped before it: where a thread cannot be started, those that were end only once nobody
         // can give them more.
         let (jobs, waiting) = queue::unbounded();
@@ -254,7 +253,7 @@ impl Inbound {
                 decoded: decoded.clone(),
                 empties: empties.clone(),
             };
-            inbound.spawn(format!("decode-{number}"), move || worker.run())?;
+            threads.spawn(format!("decode-{number}"), move || worker.run())?;
         }
         let sequencer = sequencer::Sequencer {
             shared: Arc::clone(&shared),
@@ -262,11 +261,10 @@ impl Inbound {
             arriving,
             placement,
         };
-        inbound.spawn("sequencer".to_owned(), move || sequencer.run())?;
+        threads.spawn("sequencer".to_owned(), move || sequencer.run())?;
         for Lane { way, opener } in lanes {
             if let Way::Peer(stream) = &way {
-                let socket = stream.try_clone().map_err(Error::Thread)?;
-                inbound.sockets.push(socket);
+                threads.wait_for(stream)?;
             }
             let name = format!("lane-{}", opener.lane());
             let lane = lane::Thread {
@@ -276,15 +274,9 @@ impl Inbound {
                 jobs: jobs.clone(),
                 empties: reusable.clone(),
             };
-            inbound.spawn(name, move || lane.run())?;
+            threads.spawn(name, move || lane.run())?;
         }
         Ok(inbound)
-    }
-
-    fn spawn(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let thread = thread::Builder::new().name(name).spawn(work);
-        self.threads.push(thread.map_err(Error::Thread)?);
-        Ok(())
     }
 
     /// The source says that a lane goes over to a new epoch.
@@ -316,14 +308,7 @@ impl Inbound {
     /// Closes it: connections are cut, threads end.
     pub fn close(&mut self) {
         self.shared.close();
-        for socket in &self.sockets {
-            // Fails when the connection is gone already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
-            let _ = thread.join();
-        }
+        self.threads.end();
     }
 }
 

@@ -16,10 +16,9 @@ mod limit;
 mod worker;
 
 use std::fs::File;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
@@ -32,6 +31,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::Error;
 use crate::lock::lock;
+use crate::threads::Threads;
 
 /// How the way out is to be.
 #[derive(Debug)]
@@ -152,8 +152,7 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct Outbound {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    sockets: Vec<TcpStream>,
+    threads: Threads,
 }
 
 struct Shared {
@@ -244,9 +243,9 @@ impl Outbound {
         });
         let mut outbound = Self {
             shared: Arc::clone(&shared),
-            threads: Vec::new(),
-            sockets: Vec::new(),
+            threads: Threads::default(),
         };
+        let threads = &mut outbound.threads;
         // Made after `outbound`, and so dropped before it: where a thread cannot be started, those that were end only once nobody
         // can give them more.
         let (bodies, ready) = queue::unbounded();
@@ -259,12 +258,11 @@ impl Outbound {
                 bodies: bodies.clone(),
                 empties: reusable.clone(),
             };
-            outbound.spawn(format!("encode-{number}"), move || worker.run())?;
+            threads.spawn(format!("encode-{number}"), move || worker.run())?;
         }
         for Lane { way, sealer } in lanes {
             if let Way::Peer(stream) = &way {
-                let socket = stream.try_clone().map_err(Error::Thread)?;
-                outbound.sockets.push(socket);
+                threads.wait_for(stream)?;
             }
             let name = format!("lane-{}", sealer.lane());
             let lane = lane::Thread {
@@ -274,15 +272,9 @@ impl Outbound {
                 bodies: ready.clone(),
                 empties: empties.clone(),
             };
-            outbound.spawn(name, move || lane.run())?;
+            threads.spawn(name, move || lane.run())?;
         }
         Ok(outbound)
-    }
-
-    fn spawn(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let thread = thread::Builder::new().name(name).spawn(work);
-        self.threads.push(thread.map_err(Error::Thread)?);
-        Ok(())
     }
 
     /// For a thread that reads one of QEMU's channels.
@@ -345,14 +337,7 @@ impl Outbound {
     /// Closes it: what is queued is dropped, threads end, connections too.
     pub fn close(&mut self) {
         self.shared.close();
-        for socket in &self.sockets {
-            // Fails when the connection is gone already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
-            let _ = thread.join();
-        }
+        self.threads.end();
     }
 }
 

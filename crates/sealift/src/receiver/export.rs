@@ -154,7 +154,9 @@ impl Going {
                     }
                     relay::Event::AtBarrier { .. } => clearance.give(),
                     relay::Event::HoldsEnd => {}
-                    relay::Event::Broken { .. } => return Ok(false),
+                    relay::Event::Broken { channel: 0, .. } => return Ok(false),
+                    // There is nothing that another channel could be connected to.
+                    relay::Event::Broken { .. } => return Err(failed(ONE_STREAM)),
                 },
                 else => return Ok(false),
             }
