@@ -137,7 +137,7 @@ impl ReceiverHandoff {
             },
             State::Preparing(held) => preparing(held, event),
             State::Prepared(held) => self.prepared(held, event),
-            State::IntentSeen(held) => intent_seen(held, event),
+            State::IntentSeen(held) => self.intent_seen(held, event),
             State::Committing(run_state) => self.committing(run_state, event),
             State::Continuing(run_state) => continuing(run_state, event),
             State::Activating(live) => self.activating(live, event),
@@ -170,7 +170,49 @@ impl ReceiverHandoff {
                 held.theirs = Some(theirs);
                 (State::Prepared(held), vec![])
             }
-            other => holding(State::Prepared, held, other),
+            other => self.holding(State::Prepared, held, other),
+        }
+    }
+
+    fn intent_seen(&self, held: Held, event: Event) -> Turn {
+        match event {
+            Event::Peer(StageChange::Commit { run_state }) => {
+                let step = Step::Commit { run_state };
+                (State::Committing(run_state), vec![Action::Journal(step)])
+            }
+            Event::Peer(StageChange::Intent) => (State::IntentSeen(held), vec![]),
+            other => self.holding(State::IntentSeen, held, other),
+        }
+    }
+
+    /// What both stages of a guest that is held have in common: it is not let go of.
+    fn holding(&self, stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
+        if says(&event, held.drain) {
+            return (stage(held), vec![]);
+        }
+        match event {
+            Event::Peer(StageChange::Abort(why)) => kill(why),
+            Event::Peer(change) => {
+                let why = out_of_turn(Fault::Source, stage(held).stage().name(), name(&change));
+                in_doubt(failures::held(&why, self.terms.managed))
+            }
+            Event::Lost(why) => in_doubt(failures::held(&why, self.terms.managed)),
+            Event::QemuContinued { .. } => in_doubt(failures::ran_unasked()),
+            Event::QemuGone => {
+                let why = failures::ended_prepared();
+                let told = vec![say(StageChange::Abort(why.clone()))];
+                aborted(why, told)
+            }
+            Event::Cancel => (stage(held), vec![Action::RefuseCancel]),
+            Event::QemuFailed(why) | Event::Failed(why) => (stage(held), vec![Action::Warn(why)]),
+            Event::PeerVerification(_)
+            | Event::RamPlaced(_)
+            | Event::QemuLoaded
+            | Event::HeldEnd
+            | Event::MemoryRead(_)
+            | Event::Journaled(_)
+            | Event::JournalFailed(..)
+            | Event::Deadline(_) => (stage(held), vec![]),
         }
     }
 
@@ -320,17 +362,6 @@ fn preparing(held: Held, event: Event) -> Turn {
     }
 }
 
-fn intent_seen(held: Held, event: Event) -> Turn {
-    match event {
-        Event::Peer(StageChange::Commit { run_state }) => {
-            let step = Step::Commit { run_state };
-            (State::Committing(run_state), vec![Action::Journal(step)])
-        }
-        Event::Peer(StageChange::Intent) => (State::IntentSeen(held), vec![]),
-        other => holding(State::IntentSeen, held, other),
-    }
-}
-
 fn continuing(run_state: RunState, event: Event) -> Turn {
     match event {
         Event::QemuContinued { at_ns } => {
@@ -400,37 +431,6 @@ fn before_prepared(state: State, event: Event) -> Turn {
         | Event::Journaled(_)
         | Event::JournalFailed(..)
         | Event::Deadline(_) => (state, vec![]),
-    }
-}
-
-/// What both stages of a guest that is held have in common: it is not let go of.
-fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
-    if says(&event, held.drain) {
-        return (stage(held), vec![]);
-    }
-    match event {
-        Event::Peer(StageChange::Abort(why)) => kill(why),
-        Event::Peer(change) => {
-            let why = out_of_turn(Fault::Source, stage(held).stage().name(), name(&change));
-            in_doubt(failures::held(&why))
-        }
-        Event::Lost(why) => in_doubt(failures::held(&why)),
-        Event::QemuContinued { .. } => in_doubt(failures::ran_unasked()),
-        Event::QemuGone => {
-            let why = failures::ended_prepared();
-            let told = vec![say(StageChange::Abort(why.clone()))];
-            aborted(why, told)
-        }
-        Event::Cancel => (stage(held), vec![Action::RefuseCancel]),
-        Event::QemuFailed(why) | Event::Failed(why) => (stage(held), vec![Action::Warn(why)]),
-        Event::PeerVerification(_)
-        | Event::RamPlaced(_)
-        | Event::QemuLoaded
-        | Event::HeldEnd
-        | Event::MemoryRead(_)
-        | Event::Journaled(_)
-        | Event::JournalFailed(..)
-        | Event::Deadline(_) => (stage(held), vec![]),
     }
 }
 
