@@ -362,7 +362,7 @@ impl Session {
                 going.continuing = false;
                 return Some(Event::QemuContinued { at_ns: event.at_ns });
             }
-            if seen.status.running {
+            if seen.status.let_go() {
                 going.continuing = false;
                 return Some(Event::QemuContinued { at_ns: now_ns() });
             }

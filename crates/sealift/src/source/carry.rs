@@ -325,13 +325,13 @@ impl Carry {
     }
 
     /// What the guest did before it was stopped for the move. Where two say different things, it stays paused: whoever paused it can let
-    /// it go on.
+    /// it go on. But one that slept is what the stream says: an old QEMU wakes it for the move.
     fn left_in(&self, going: &Going) -> RunState {
         match (self.paused_for_the_move, going.streamed) {
             (true, _) => RunState::Running,
             (false, streamed) => match self.run_state {
-                Some(asked) if asked != RunState::Running => asked,
-                _ => streamed.unwrap_or(RunState::Running),
+                Some(RunState::Paused) => RunState::Paused,
+                asked => streamed.or(asked).unwrap_or(RunState::Running),
             },
         }
     }
@@ -594,7 +594,7 @@ impl Carry {
         let Some(monitor) = self.monitor.clone() else {
             return false;
         };
-        if self.left_in(going) != RunState::Running {
+        if self.left_in(going) == RunState::Paused {
             return false;
         }
         let deadline = Instant::now() + ENDS_WITHIN;

@@ -226,12 +226,13 @@ impl ReceiverHandoff {
             _ => return (State::Committing(run_state), vec![]),
         };
         let state = match (self.terms.managed, run_state) {
-            (true, RunState::Running) => {
+            // One that sleeps is held as well, and nothing wakes it before it is let go of.
+            (true, RunState::Running | RunState::Suspended) => {
                 actions.push(Action::Continue);
                 State::Continuing(run_state)
             }
             // It stays as QEMU has it.
-            (true, RunState::Paused | RunState::Suspended) => {
+            (true, RunState::Paused) => {
                 let resumed_ns = 0;
                 actions.push(Action::Journal(Step::Active { resumed_ns }));
                 State::Activating(Live {
