@@ -358,9 +358,13 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
             .as_ref()
             .map(|monitor| monitor.address().to_string()),
     };
-    let journal = Journals::create(&way.journals, session.0, Side::Source, about)
-        .await
-        .map_err(|error| Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost))?;
+    let journal = match Journals::create(&way.journals, session.0, Side::Source, about).await {
+        Ok(journal) => journal,
+        Err(error) => {
+            link.decline(&*error).await;
+            return Err(Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost));
+        }
+    };
     let pipeline = Pipeline {
         prologue,
         page_size,
