@@ -309,13 +309,13 @@ impl Carry {
             }
             // For sessions without a receiver.
             ingest::Event::Ping(_) | ingest::Event::Whole { .. } => vec![],
-            ingest::Event::Ended => vec![self.closed(going)],
+            ingest::Event::Ended => self.unless_gone(going, self.closed(going)),
             // Not a close: QEMU had something left to read, or was cut off.
-            ingest::Event::Broken(error) => vec![Event::QemuFailed(failure(
-                ErrorKind::Qemu,
-                Fault::Source,
-                &format!("the source's QEMU broke its channel off: {error}"),
-            ))],
+            ingest::Event::Broken(error) => {
+                let why = format!("the source's QEMU broke its channel off: {error}");
+                let why = failure(ErrorKind::Qemu, Fault::Source, &why);
+                self.unless_gone(going, Event::QemuFailed(why))
+            }
             ingest::Event::Unsupported(what) => vec![Event::Failed(failure(
                 ErrorKind::Qemu,
                 Fault::User,
@@ -334,6 +334,22 @@ impl Carry {
                 asked => streamed.or(asked).unwrap_or(RunState::Running),
             },
         }
+    }
+
+    /// A channel that ends says the same of a QEMU that gave up, and has the guest, and of one that is dead. One with a control socket is
+    /// asked first.
+    fn unless_gone(&self, going: &Going, event: Event) -> Vec<Event> {
+        let Some(monitor) = self.monitor.clone() else {
+            return vec![event];
+        };
+        let done = going.done.clone();
+        tokio::spawn(async move {
+            let lives = monitor.ask(sealift_qemu::machine::Machine::status).await;
+            let gone = lives.is_err() && monitor.ends_within(ENDS_WITHIN).await;
+            let event = if gone { Event::QemuGone } else { event };
+            let _ = done.send(Done::Event(event));
+        });
+        vec![]
     }
 
     fn closed(&self, going: &Going) -> Event {
