@@ -183,7 +183,7 @@ fn a_source_that_hands_over_what_it_has_not_sent_is_ended() {
 
 /// Epochs by the thousand, of lanes that are there and of lanes that are not.
 #[test]
-fn announcements_without_end_end_the_session() {
+fn announcements_without_end_take_no_memory() {
     let victim = Victim::new();
     run(async {
         let peer = Peer::greet(&victim, 1).await.unwrap();
