@@ -7,8 +7,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Instant;
 
-use sealift_lab::guest::{Guest, Launch};
+use sealift_lab::guest::{Guest, Launch, PATIENCE};
 use sealift_lab::migration::goes_on;
 use sealift_lab::program;
 use sealift_lab::qemu::{self, Machine};
@@ -153,6 +154,13 @@ fn saving(trial: &Trial, source: &Guest, file: &Path) -> Session {
     listening(&order).unwrap()
 }
 
+fn until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+    }
+}
+
 fn out(source: &Guest) -> String {
     format!("unix:{}", source.path("outgoing").display())
 }
@@ -191,7 +199,7 @@ fn a_guest_whose_saving_is_killed_or_ended_runs_on_and_can_be_saved_again() {
             let told = source.qmp().execute("query-migrate", Value::Null);
             told.unwrap()["status"] == "failed"
         };
-        while !gave_up(&mut source) {}
+        until(|| gave_up(&mut source));
         runs_on(&mut source).unwrap();
     }
     let session = saving(&trial, &source, &file);
@@ -221,7 +229,7 @@ fn a_guest_that_was_sent_to_nobody_is_not_lost_sight_of() {
         let told = source.qmp().execute("query-migrate", Value::Null).unwrap();
         told["status"] == "completed" || told["status"] == "failed"
     };
-    while !ended(&mut source) {}
+    until(|| ended(&mut source));
     source.qmp().execute("cont", Value::Null).unwrap();
     runs_on(&mut source).unwrap();
 }

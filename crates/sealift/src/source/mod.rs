@@ -185,7 +185,8 @@ fn needs_return_path(prologue: &Prologue) -> Result<(), Ending> {
         return Err(Ending::new(Kind::StillAtSource, message)
             .fault(Fault::User)
             .advice(
-                "switch it on: migrate_set_capability return-path on, or use sealift migrate",
+                "ask QEMU by info status: a small guest it may have stopped before it saw that nobody takes it, and cont runs it on; then \
+                 switch the return path on, migrate_set_capability return-path on, or use sealift migrate",
             ));
     }
     Ok(())
