@@ -161,7 +161,8 @@ impl Journal {
             io::ErrorKind::AlreadyExists => of(Trouble::Exists),
             _ => of(Trouble::Write(error)),
         };
-        durable::create_private_directory(directory).map_err(io)?;
+        // What is there of its name, and no directory, is no journal.
+        durable::create_private_directory(directory).map_err(|error| of(Trouble::Write(error)))?;
         durable::create(&path, &bytes, durable::PRIVATE).map_err(io)?;
         let file = OpenOptions::new().write(true).open(&path).map_err(io)?;
         Ok(Self {

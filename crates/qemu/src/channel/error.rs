@@ -65,7 +65,7 @@ impl fmt::Display for ChannelError {
         match self {
             Self::Connect { address, tried, .. } => write!(
                 f,
-                "cannot connect to QEMU's migration channel {address}, tried for {tried:?}: QEMU must wait there, by \
+                "cannot connect to QEMU's migration channel {address}, tried for {tried:.0?}: QEMU must wait there, by \
                  `-incoming {address}` or the QMP command `migrate-incoming`, for one connection at a time"
             ),
             Self::Listen { address, .. } => {

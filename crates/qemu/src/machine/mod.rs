@@ -41,6 +41,17 @@ pub struct Status {
     pub state: String,
 }
 
+impl Status {
+    /// Whether nobody holds the guest: it runs, or sleeps until something wakes it.
+    #[must_use]
+    pub fn let_go(&self) -> bool {
+        self.running || self.state == SUSPENDED
+    }
+}
+
+/// QEMU's word for a guest that sleeps: suspended to memory, ACPI's S3.
+const SUSPENDED: &str = "suspended";
+
 impl Machine {
     /// Connects to a control socket; each command gets the same timeout.
     pub fn connect(address: &Address, timeout: Duration) -> Result<Self, Error> {

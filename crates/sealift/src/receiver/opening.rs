@@ -70,14 +70,16 @@ impl Arriving {
         self.here.rooms.leave(session);
         let begun = match opened {
             Ok(lanes) => self.begin(agreed, lanes, cancel).await,
-            Err(failed) => Err((failed, self.sender)),
+            Err(failed) => Err((failed, self.sender, vec![])),
         };
         match begun {
             Ok((session, sources)) => session.run(sources).await,
-            Err((told, sender)) => {
+            Err((told, sender, lanes)) => {
                 let ending = Ending::failed(Role::Receiver, &told, Teller::Us);
                 let _ = sender.send(Frame::of(Message::Failure(told)));
                 sender.close(FAREWELL).await;
+                // Not before: a lane that breaks would be all that the source has heard of.
+                drop(lanes);
                 ending
             }
         }
@@ -184,7 +186,7 @@ impl Arriving {
         agreed: Agreed<Receiver>,
         lanes: Vec<Lane>,
         cancel: mpsc::Receiver<()>,
-    ) -> Result<(Session, Sources), (Failure, Sender)> {
+    ) -> Result<(Session, Sources), (Failure, Sender, Vec<Lane>)> {
         let about = About {
             guest_name: agreed.admission.name.as_str().to_owned(),
             guest_uuid: agreed.admission.uuid,
@@ -199,13 +201,14 @@ impl Arriving {
         let journal = Journals::create(journals, agreed.session.0, Side::Receiver, about).await;
         let journal = match journal {
             Ok(journal) => journal,
-            Err(error) => return Err((resources(&*error), self.sender)),
+            Err(error) => return Err((resources(&*error), self.sender, lanes)),
         };
         let main = match self.taken.connect().await {
             Ok(main) => main,
             Err(why) => {
                 journal.end(true).await;
-                return Err((failure(ErrorKind::Qemu, Fault::Receiver, &why), self.sender));
+                let why = failure(ErrorKind::Qemu, Fault::Receiver, &why);
+                return Err((why, self.sender, lanes));
             }
         };
         let managed = self.taken.monitor.is_some();
@@ -242,7 +245,7 @@ impl Arriving {
             Ok(started) => started,
             Err(error) => {
                 journal.end(true).await;
-                return Err((resources(&error), self.sender));
+                return Err((resources(&error), self.sender, vec![]));
             }
         };
         let (reins, looks) = Reins::take(self.taken.monitor, main.closer, clearance, memory);

@@ -117,7 +117,7 @@ impl Reins {
                 self.continuing = false;
                 return Some(Event::QemuContinued { at_ns: event.at_ns });
             }
-            if seen.status.running {
+            if seen.status.let_go() {
                 self.continuing = false;
                 return Some(Event::QemuContinued { at_ns: now_ns() });
             }

@@ -239,7 +239,7 @@ impl Going {
             self.progress.released = true;
             self.clearance.release_end();
         }
-        let runs = self.end.run_state == RunState::Running;
+        let runs = self.end.run_state != RunState::Paused;
         if self.progress.loaded
             && runs
             && !self.progress.continuing
@@ -253,10 +253,10 @@ impl Going {
         }
     }
 
-    /// The guest is here, and was not running when it was saved.
+    /// The guest is here, and was paused when it was saved.
     fn paused(&self) -> Option<Ending> {
         let all = self.progress.placed.is_some() && self.progress.loaded;
-        (all && self.end.run_state != RunState::Running).then(|| {
+        (all && self.end.run_state == RunState::Paused).then(|| {
             self.restored("it is paused, as it was when it was saved")
                 .advice("run it on by the QMP command cont")
         })
@@ -326,8 +326,11 @@ impl Going {
             Err(error) => return Some(self.failed(&ending::whole(&error))),
         };
         match seen.migration.status {
-            Status::Completed if self.progress.continuing && seen.status.running => {
-                Some(self.restored("it runs on"))
+            Status::Completed if self.progress.continuing && seen.status.let_go() => {
+                Some(self.restored(match seen.status.running {
+                    true => "it runs on",
+                    false => "it sleeps, as it did when it was saved",
+                }))
             }
             Status::Completed => {
                 self.progress.loaded = true;

@@ -122,7 +122,7 @@ impl Carry {
             }
             Happened::Said(Err(why)) => events.push(Event::Lost(why)),
             Happened::Outbound(event) => events.extend(self.outbound(event)),
-            Happened::Ingest(event) => events.extend(self.ingest(event)),
+            Happened::Ingest(event) => events.extend(self.ingest(going, event)),
             Happened::Seen(Ok(seen)) => events.extend(self.seen(seen)),
             Happened::Seen(Err(_)) => self.reins.socket_closed(&going.under_way),
             Happened::Settled(settled) => events.extend(self.settled(settled)),
@@ -236,7 +236,7 @@ impl Carry {
         }
     }
 
-    fn ingest(&mut self, event: ingest::Event) -> Vec<Event> {
+    fn ingest(&mut self, going: &Going, event: ingest::Event) -> Vec<Event> {
         match event {
             ingest::Event::Stopping => self.stopped(),
             ingest::Event::RamEnded { batches, versions } => {
@@ -253,15 +253,24 @@ impl Carry {
             }
             // For sessions without a receiver.
             ingest::Event::Ping(_) | ingest::Event::Whole { .. } => vec![],
-            ingest::Event::Ended => vec![Event::QemuClosed {
-                run_state: self.reins.left_in(),
-            }],
+            ingest::Event::Ended => {
+                let run_state = self.reins.left_in();
+                let closed = Event::QemuClosed { run_state };
+                self.reins
+                    .unless_gone(closed, &going.under_way)
+                    .into_iter()
+                    .collect()
+            }
             // Not a close: QEMU had something left to read, or was cut off.
-            ingest::Event::Broken(error) => vec![Event::QemuFailed(failure(
-                ErrorKind::Qemu,
-                Fault::Source,
-                &format!("the source's QEMU broke its channel off: {error}"),
-            ))],
+            ingest::Event::Broken(error) => {
+                let why = format!("the source's QEMU broke its channel off: {error}");
+                let why = failure(ErrorKind::Qemu, Fault::Source, &why);
+                let broken = Event::QemuFailed(why);
+                self.reins
+                    .unless_gone(broken, &going.under_way)
+                    .into_iter()
+                    .collect()
+            }
             ingest::Event::Unsupported(what) => vec![Event::Failed(failure(
                 ErrorKind::Qemu,
                 Fault::User,

@@ -20,8 +20,8 @@ use sealift_net::{Error, lane};
 use sealift_pages::{Algorithm, Codec, PageSize};
 use sealift_seal::{Seed, Source, Suite};
 use sealift_session::control::{
-    Admission, Direction, Distinct, Epoch, Frame, Invalid, LaneCount, Message, MirrorBudget, Offer,
-    SessionId, Text,
+    Admission, Direction, Distinct, Epoch, ErrorKind, Fault as Blame, Frame, Invalid, LaneCount,
+    Message, MirrorBudget, Offer, SessionId, Text,
 };
 use sealift_session::handshake::source::{Greeting, Negotiated, Request};
 use sealift_session::handshake::{Agreed, Failed, Reason};
@@ -31,6 +31,9 @@ use crate::ending;
 
 /// How long the receiver may take for a step: most take a round trip; for its verdict it asks its QEMU first.
 const STEP_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the last message may take to be written.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the source wants of the receiver.
 #[derive(Debug)]
@@ -160,6 +163,14 @@ impl Link {
         confirming
             .receive(received)
             .map_err(|failed| self.refuse(&failed))
+    }
+
+    /// Tells the receiver what this host lacks, before anything of the guest has gone.
+    pub(crate) async fn decline(self, lacks: &(dyn std::error::Error + 'static)) {
+        let why = ending::failure_of(ErrorKind::Resources, Blame::Source, lacks);
+        // A connection that is gone says it all.
+        let _ = self.sender.send(Frame::of(Message::Failure(why)));
+        self.sender.close(FAREWELL).await;
     }
 
     /// Opens the lanes for which the receiver sends tokens.

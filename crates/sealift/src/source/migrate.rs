@@ -7,7 +7,7 @@ use sealift::arguments::migrate::Arguments;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_pages::PageSize;
-use sealift_qemu::machine::Machine;
+use sealift_qemu::machine::{Machine, MigrationStatus};
 use tokio::time::sleep;
 
 use super::doorway::{self, CHANNELS, Opened};
@@ -67,11 +67,14 @@ async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
         .ask(Asked::ask)
         .await
         .map_err(|error| qemu(&error))?;
-    let reasons = monitor
-        .ask(|machine| Ok(machine.migration()?.blocked_reasons))
+    let (state, migration) = monitor
+        .ask(|machine| Ok((machine.status()?.state, machine.migration()?)))
         .await
         .map_err(|error| qemu(&error))?;
-    if let Some(reason) = reasons.first() {
+    if let Some(ending) = not_now(&state, &migration.status) {
+        return Err(ending);
+    }
+    if let Some(reason) = migration.blocked_reasons.first() {
         let message = format!("QEMU says that this guest cannot be migrated: {reason}");
         return Err(Ending::new(Kind::StillAtSource, message).fault(Fault::Guest));
     }
@@ -90,6 +93,30 @@ async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
             page_size,
         },
     })
+}
+
+/// Why a QEMU in this state has no guest to be moved, or not now.
+fn not_now(state: &str, migration: &MigrationStatus) -> Option<Ending> {
+    let none_here = |message| Ending::new(Kind::Host, message).fault(Fault::User);
+    match state {
+        "inmigrate" => Some(none_here(
+            "this QEMU waits for a guest, and has none to be moved",
+        )),
+        "postmigrate" => Some(
+            none_here("this QEMU's guest was migrated already, and stands still here").advice(
+                "end this QEMU if the guest runs elsewhere; only if it is certain that it does not, cont runs it here",
+            ),
+        ),
+        _ if migration.is_final() || *migration == MigrationStatus::None => None,
+        _ => Some(
+            Ending::new(
+                Kind::StillAtSource,
+                "QEMU is migrating this guest already, by somebody else's order",
+            )
+            .fault(Fault::User)
+            .advice("wait until that has ended, or cancel it: migrate_cancel"),
+        ),
+    }
 }
 
 /// The page size of every target whose machine types QEMU can migrate between hosts today but for some of ARM's. It is agreed on
@@ -217,7 +244,6 @@ async fn undo(monitor: &Monitor, before: Before, resume: bool) {
 }
 
 fn has_ended(machine: &mut Machine) -> Result<bool, sealift_qemu::Error> {
-    use sealift_qemu::machine::MigrationStatus as Status;
     let status = machine.migration()?.status;
-    Ok(status.is_final() || status == Status::None)
+    Ok(status.is_final() || status == MigrationStatus::None)
 }

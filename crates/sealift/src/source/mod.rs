@@ -178,7 +178,8 @@ fn needs_return_path(prologue: &Prologue) -> Result<(), Ending> {
         return Err(Ending::new(Kind::StillAtSource, message)
             .fault(Fault::User)
             .advice(
-                "switch it on: migrate_set_capability return-path on, or use sealift migrate",
+                "ask QEMU by info status: a small guest it may have stopped before it saw that nobody takes it, and cont runs it on; then \
+                 switch the return path on, migrate_set_capability return-path on, or use sealift migrate",
             ));
     }
     Ok(())
@@ -349,9 +350,13 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
             .as_ref()
             .map(|monitor| monitor.address().to_string()),
     };
-    let journal = Journals::create(&way.journals, session.0, Side::Source, about)
-        .await
-        .map_err(|error| Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost))?;
+    let journal = match Journals::create(&way.journals, session.0, Side::Source, about).await {
+        Ok(journal) => journal,
+        Err(error) => {
+            link.decline(&*error).await;
+            return Err(Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost));
+        }
+    };
     let pipeline = Pipeline {
         prologue,
         page_size,

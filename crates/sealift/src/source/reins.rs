@@ -92,13 +92,13 @@ impl Reins {
     }
 
     /// What the guest did before it was stopped for the move. Where two say different things, it stays paused: whoever paused it can let
-    /// it go on.
+    /// it go on. But one that slept is what the stream says: an old QEMU wakes it for the move.
     pub(crate) fn left_in(&self) -> RunState {
         match (self.paused_for_the_move, self.streamed) {
             (true, _) => RunState::Running,
             (false, streamed) => match self.run_state {
-                Some(asked) if asked != RunState::Running => asked,
-                _ => streamed.unwrap_or(RunState::Running),
+                Some(RunState::Paused) => RunState::Paused,
+                asked => streamed.or(asked).unwrap_or(RunState::Running),
             },
         }
     }
@@ -130,6 +130,20 @@ impl Reins {
                 Err(why) => Event::Failed(failure(ErrorKind::Qemu, Fault::Source, &why)),
             })
         });
+    }
+
+    /// A channel that ends says the same of a QEMU that gave up, and has the guest, and of one that is dead. One with a control socket is
+    /// asked first.
+    pub(crate) fn unless_gone(&self, event: Event, under_way: &UnderWay<Event>) -> Option<Event> {
+        let Some(monitor) = self.monitor.clone() else {
+            return Some(event);
+        };
+        under_way.start(async move {
+            let lives = monitor.ask(Machine::status).await;
+            let gone = lives.is_err() && monitor.ends_within(ENDS_WITHIN).await;
+            Some(if gone { Event::QemuGone } else { event })
+        });
+        None
     }
 
     /// QEMU's control socket was closed. That its process has ended is another thing, and decides what may be said of the guest.
@@ -185,7 +199,7 @@ impl Reins {
         let Some(monitor) = &self.monitor else {
             return false;
         };
-        if self.left_in() != RunState::Running {
+        if self.left_in() == RunState::Paused {
             return false;
         }
         let deadline = Instant::now() + ENDS_WITHIN;

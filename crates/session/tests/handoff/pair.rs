@@ -49,7 +49,7 @@ fn with_nothing_in_the_way_the_guest_moves() {
 }
 
 #[test]
-fn a_guest_that_was_paused_stays_paused() {
+fn a_guest_that_was_paused_stays_paused_and_one_that_slept_sleeps() {
     for run_state in [RunState::Paused, RunState::Suspended] {
         for completion in [Completion::ByQmp, Completion::ByClose] {
             for managed in [true, false] {
@@ -59,10 +59,10 @@ fn a_guest_that_was_paused_stays_paused() {
                 };
                 plan.source.completion = completion;
                 let world = run(&plan);
-                // Without QMP the stream's last byte makes it live as it was.
-                let expected = match managed {
-                    true => AtDestination::Loaded,
-                    false => AtDestination::Live,
+                // Without QMP the stream's last byte makes it live as it was. A guest that slept sleeps on once it is let go of.
+                let expected = match (managed, run_state) {
+                    (true, RunState::Paused) => AtDestination::Loaded,
+                    _ => AtDestination::Live,
                 };
                 assert_eq!(world.at_destination, expected);
                 assert!(matches!(

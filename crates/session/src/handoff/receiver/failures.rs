@@ -120,14 +120,19 @@ pub(super) fn ended_prepared() -> Failure {
     )
 }
 
-/// PREPARED, and nobody to ask.
-pub(super) fn held(why: &Failure) -> Failure {
+/// PREPARED, and nobody to ask. Without QMP here the guest waits for the stream's end, which nobody but the source lets go of.
+pub(super) fn held(why: &Failure, managed: bool) -> Failure {
+    let way_out = if managed {
+        "only if its QEMU says completed and the guest is paused there, cont runs it here"
+    } else {
+        "if its QEMU says completed and the guest is paused there, end the QEMU here, and cont runs it there again"
+    };
     Failure::new(
         why.kind,
         why.fault,
         &format!(
-            "the receiver holds the guest paused and has no word from the source: ask there whether it runs; only if its QEMU \
-         says completed and the guest is paused there, cont runs it here. What happened: {why}"
+            "the receiver holds the guest paused and has no word from the source: ask there whether it runs; {way_out}. \
+             What happened: {why}"
         ),
     )
 }

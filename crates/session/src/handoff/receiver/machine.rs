@@ -139,7 +139,7 @@ impl ReceiverHandoff {
             },
             State::Preparing(held) => preparing(held, event),
             State::Prepared(held) => self.prepared(held, event),
-            State::IntentSeen(held) => intent_seen(held, event),
+            State::IntentSeen(held) => intent_seen(held, self.terms.managed, event),
             State::Committing(run_state) => self.committing(run_state, event),
             State::Continuing(run_state) => continuing(run_state, event),
             State::Activating(live) => self.activating(live, event),
@@ -172,7 +172,7 @@ impl ReceiverHandoff {
                 held.theirs = Some(theirs);
                 (State::Prepared(held), vec![])
             }
-            other => holding(State::Prepared, held, other),
+            other => holding(State::Prepared, held, self.terms.managed, other),
         }
     }
 
@@ -187,12 +187,13 @@ impl ReceiverHandoff {
             _ => return (State::Committing(run_state), vec![]),
         };
         let state = match (self.terms.managed, run_state) {
-            (true, RunState::Running) => {
+            // One that sleeps is held as well, and nothing wakes it before it is let go of.
+            (true, RunState::Running | RunState::Suspended) => {
                 actions.push(Action::Continue);
                 State::Continuing(run_state)
             }
             // It stays as QEMU has it.
-            (true, RunState::Paused | RunState::Suspended) => {
+            (true, RunState::Paused) => {
                 let resumed_ns = 0;
                 actions.push(Action::Journal(Step::Active { resumed_ns }));
                 State::Activating(Live {
@@ -306,7 +307,7 @@ fn preparing(held: Held, event: Event) -> Turn {
     }
 }
 
-fn intent_seen(held: Held, event: Event) -> Turn {
+fn intent_seen(held: Held, managed: bool, event: Event) -> Turn {
     match event {
         Event::Peer(StageChange::Commit { run_state }) => {
             let step = Step::Commit { run_state };
@@ -316,7 +317,7 @@ fn intent_seen(held: Held, event: Event) -> Turn {
             )
         }
         Event::Peer(StageChange::Intent) => (State::IntentSeen(held), vec![]),
-        other => holding(State::IntentSeen, held, other),
+        other => holding(State::IntentSeen, held, managed, other),
     }
 }
 

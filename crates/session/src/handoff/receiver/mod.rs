@@ -85,7 +85,7 @@ pub enum Action {
     Load,
     /// Read QEMU's memory again, for [`Event::MemoryRead`].
     ReadMemory,
-    /// Continue the guest, by QMP, and announce it to the network.
+    /// Continue the guest, by QMP, and announce it to the network. One that slept goes on sleeping.
     Continue,
     /// Give QEMU the stream's end: it starts by itself, in the state that the stream says.
     ReleaseEnd,

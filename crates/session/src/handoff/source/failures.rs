@@ -47,7 +47,8 @@ pub(super) fn closed_early() -> Failure {
     Failure::new(
         ErrorKind::Qemu,
         Fault::Source,
-        "the source's QEMU closed the channel before the guest had arrived: somebody cancelled the migration, or it failed",
+        "the source's QEMU closed the channel before the guest had arrived: somebody cancelled the migration, it failed, or \
+         that QEMU ended; its log says which",
     )
 }
 

@@ -66,7 +66,7 @@ fn says(event: &Event, drain: Drain) -> bool {
 }
 
 /// What both stages of a guest that is held have in common: it is not let go of.
-pub(super) fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Turn {
+pub(super) fn holding(stage: fn(Held) -> State, held: Held, managed: bool, event: Event) -> Turn {
     if says(&event, held.drain) {
         return (stage(held), vec![]);
     }
@@ -74,9 +74,9 @@ pub(super) fn holding(stage: fn(Held) -> State, held: Held, event: Event) -> Tur
         Event::Peer(StageChange::Abort(why)) => kill(why),
         Event::Peer(change) => {
             let why = out_of_turn(Fault::Source, stage(held).stage().name(), name(&change));
-            in_doubt(failures::held(&why))
+            in_doubt(failures::held(&why, managed))
         }
-        Event::Lost(why) => in_doubt(failures::held(&why)),
+        Event::Lost(why) => in_doubt(failures::held(&why, managed)),
         Event::QemuContinued { .. } => in_doubt(failures::ran_unasked()),
         Event::QemuGone => {
             let why = failures::ended_prepared();
