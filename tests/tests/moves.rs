@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 /// How a guest is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
-    /// `sealift migrate`.
+    /// `sealift migrate`, to a QEMU that the receiver lets listen.
     Migrate,
+    /// `sealift migrate`, to a QEMU that listens already, and takes no second channel any more.
+    MigrateListening,
     /// `sealift send` and `receive`; QEMU connects by a unix socket.
     Unix,
     /// By TCP.
@@ -117,6 +119,11 @@ impl Case {
         let (sent, received) = self.carry(trial, &mut source, &mut destination);
 
         self.told(&sent, &received);
+        if self.qmp == Qmp::Both && matches!(self.by, By::Migrate | By::MigrateListening) {
+            let modern = self.from.is_modern() && self.to.is_modern();
+            let expected = self.by == By::Migrate && modern;
+            assert_eq!(multifd(&mut destination), expected, "several channels");
+        }
         if self.paused {
             wait_state(&mut destination, "paused").unwrap();
             destination.qmp().execute("cont", Value::Null).unwrap();
@@ -169,16 +176,17 @@ impl Case {
         destination: &mut Guest,
     ) -> (Ended, Ended) {
         let (out, into) = self.addresses(source, destination);
-        if self.by != By::Migrate {
+        let migrates = matches!(self.by, By::Migrate | By::MigrateListening);
+        if !migrates {
             capable(source, self.by);
             capable(destination, self.by);
         }
-        if !self.qmp.at_destination() {
+        if !self.qmp.at_destination() || self.by == By::MigrateListening {
             wait_incoming(destination, &into);
         }
         let receiver = self.receiver(trial, destination).with(["--qemu", &into]);
         let receiver = listening(&receiver).unwrap();
-        let sent = if self.by == By::Migrate {
+        let sent = if migrates {
             let order = self.verified(trial.migrate(source, self.port));
             order.start().unwrap().wait().unwrap()
         } else {
@@ -247,6 +255,16 @@ impl Case {
     }
 }
 
+/// Whether memory went over channels of its own.
+fn multifd(guest: &mut Guest) -> bool {
+    let told = guest
+        .qmp()
+        .execute("query-migrate-capabilities", Value::Null)
+        .unwrap();
+    let mut capabilities = told.as_array().unwrap().iter();
+    capabilities.any(|one| one["capability"] == "multifd" && one["state"] == true)
+}
+
 /// Sets QEMU up as whoever gives the orders would.
 fn capable(guest: &mut Guest, by: By) {
     let mut names = vec!["return-path"];
@@ -313,6 +331,14 @@ fn a_guest_moves_by_migrate() {
             }
         }
     }
+}
+
+#[test]
+fn a_guest_moves_to_a_qemu_that_listens_already() {
+    let trial = Trial::new().unwrap();
+    let qemu = newest();
+    let case = Case::new(&qemu, &qemu, Machine::Q35, By::MigrateListening);
+    run(&case, &trial);
 }
 
 #[test]

@@ -8,15 +8,19 @@
 
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sealift_qemu::machine::Machine;
+use sealift_qemu::machine::{Machine, MigrationStatus};
 use sealift_qemu::{Address, Error, Process};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 /// How long QEMU may take for an answer. It answers in milliseconds, unless its main loop waits for a disk or for a lock that the
 /// migration holds.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a QEMU that gives up is asked whether it has: what is waited for is often a guest that stands still.
+const ASK_EVERY: Duration = Duration::from_millis(5);
 
 type Question = Box<dyn FnOnce(&mut Machine) + Send>;
 
@@ -75,6 +79,21 @@ impl Monitor {
         let gone = || Error::Closed { command: None };
         self.questions.send(question).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// Waits until QEMU's migration has ended, if there was one, for at most so long. Returns how; nothing when QEMU cannot be asked or goes on.
+    pub(crate) async fn migration_ends(&self, timeout: Duration) -> Option<MigrationStatus> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let status = self.ask(Machine::migration).await.ok()?.status;
+            if status.is_final() || status == MigrationStatus::None {
+                return Some(status);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            sleep(ASK_EVERY).await;
+        }
     }
 
     /// Waits until the process has ended, for at most so long; false as well when that cannot be known.

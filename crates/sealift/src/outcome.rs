@@ -158,6 +158,11 @@ impl fmt::Display for Fault {
 enum Whereabouts {
     Destination,
     Source,
+    /// QEMU had finished, and does not run it.
+    SourceStopped,
+    /// QEMU was not asked whether it runs it.
+    #[serde(rename = "source")]
+    SourceUnasked,
     Unknown,
     File,
     InFile,
@@ -168,6 +173,8 @@ impl fmt::Display for Whereabouts {
         f.write_str(match self {
             Self::Destination => "at the destination",
             Self::Source => "still at the source, as it was",
+            Self::SourceStopped => "still at the source, stopped: the QMP command cont runs it on",
+            Self::SourceUnasked => "still at the source; info status says whether it runs there",
             Self::Unknown => "in doubt: start it nowhere before you know",
             Self::File => "saved; paused at the source",
             Self::InFile => "in the file, as it was saved",
@@ -246,6 +253,20 @@ impl Ending {
             guest,
             ..Self::new(Kind::Moved, message)
         }
+    }
+
+    /// The guest is at the source, and QEMU holds it stopped.
+    #[must_use]
+    pub fn guest_stopped(self) -> Self {
+        let guest = Some(Whereabouts::SourceStopped);
+        Self { guest, ..self }
+    }
+
+    /// The guest is at the source, and nobody could ask QEMU whether it runs.
+    #[must_use]
+    pub fn guest_unasked(self) -> Self {
+        let guest = Some(Whereabouts::SourceUnasked);
+        Self { guest, ..self }
     }
 
     /// It is about a guest in a file, which is still there.

@@ -17,7 +17,7 @@ mod sequencer;
 mod worker;
 
 pub use placed::Placed;
-pub use sealift_session::flight::{HELD_MAX, WINDOW_MAX};
+use sealift_session::flight::{HELD_MAX, WINDOW_MAX};
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -3,9 +3,10 @@
 use std::sync::mpsc::channel;
 use std::thread;
 
-use sealift_net::inbound::{Broken, Event, HELD_MAX};
+use sealift_net::inbound::{Broken, Event};
 use sealift_net::outbound::Closed;
 use sealift_pages::Draft;
+use sealift_session::flight::HELD_MAX;
 
 use crate::ends::{Out, PATIENCE, agree, connection, joined, promptly, until, way_in, way_out};
 use crate::guest::{full, scattered_zeros, small};

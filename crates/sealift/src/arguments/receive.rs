@@ -19,7 +19,7 @@ use crate::reporter::Stdout;
 #[command(after_help = "\
 Examples:
   A QEMU that waits, and a receiver that takes one guest for it:
-    qemu-system-x86_64 … -incoming unix:/run/web1.in -qmp unix:/run/web1.qmp,server,nowait
+    qemu-system-x86_64 … -incoming defer -qmp unix:/run/web1.qmp,server,nowait
     sealift receive --qemu unix:/run/web1.in --qmp /run/web1.qmp --allow host-a.example --once
 
   QEMU starts the receiver by itself:
@@ -41,7 +41,8 @@ pub struct Arguments {
     /// Who this host is.
     #[command(flatten)]
     pub identity: Identity,
-    /// QEMU's -incoming socket: unix:PATH or tcp:HOST:PORT. Without it QEMU is at standard input and output.
+    /// Where QEMU waits: unix:PATH or tcp:HOST:PORT of its -incoming; one with -incoming defer and --qmp is told to listen there, which is
+    /// faster. Without it QEMU is at standard input and output.
     #[arg(long, value_name = "ADDRESS")]
     pub qemu: Option<Address>,
     /// QEMU's control socket: unix:PATH, the path alone, or tcp:HOST:PORT.

@@ -17,6 +17,7 @@ use crossbeam_channel as queue;
 use sealift_net::inbound::{Placed, Placement};
 use sealift_pages::{Address, Entry, PageSize, Resolved};
 use sealift_qemu::channel::WriteHalf;
+use sealift_session::flight::CHANNELS_MAX;
 use sealift_stream::main_channel::{Content, Emitter, Item, Page, Parser};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -218,8 +219,6 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 
 /// Pieces that are gathered before they are written: a run of zeros may be longer than memory for their list.
 const PIECES: usize = 1024;
-/// QEMU's channels, at most: WIRE.md §1.
-const CHANNELS_MAX: u16 = 32;
 /// The main channel's number in records.
 const MAIN: u16 = 0;
 

@@ -106,7 +106,7 @@ impl Story {
             Outcome::InDoubt { why } => Ending::new(Kind::InDoubt, why.message.as_str())
                 .fault(Fault::seen_by(Role::Receiver, why.fault))
                 .advice(
-                    "ask the source which of the two runs the guest; this host's QEMU holds it paused until then",
+                    "ask the source which of the two runs the guest; until then start it nowhere",
                 ),
         }
     }

@@ -86,15 +86,18 @@ impl Channels {
         let (further, theirs) = mpsc::channel(WAITING);
         let work = work(theirs);
         tokio::pin!(work);
-        loop {
+        let done = loop {
             tokio::select! {
-                done = &mut work => return done,
+                done = &mut work => break done,
                 Some(channel) = self.waiting.recv() => {
                     // Beyond what multifd can have: closed.
                     let _ = further.try_send(channel);
                 }
             }
-        }
+        };
+        // Those that nobody came to look at are this guest's as well, and not the next one's.
+        while self.waiting.try_recv().is_ok() {}
+        done
     }
 }
 

@@ -165,9 +165,9 @@ impl Link {
             .map_err(|failed| self.refuse(&failed))
     }
 
-    /// Tells the receiver what this host lacks, before anything of the guest has gone.
-    pub(crate) async fn decline(self, lacks: &(dyn std::error::Error + 'static)) {
-        let why = ending::failure_of(ErrorKind::Resources, Blame::Source, lacks);
+    /// Tells the receiver why nothing comes, before anything of the guest has gone.
+    pub(crate) async fn decline(self, why: &str) {
+        let why = ending::failure(ErrorKind::Resources, Blame::Source, why);
         // A connection that is gone says it all.
         let _ = self.sender.send(Frame::of(Message::Failure(why)));
         self.sender.close(FAREWELL).await;

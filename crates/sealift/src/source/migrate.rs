@@ -8,15 +8,15 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_pages::PageSize;
 use sealift_qemu::machine::{Machine, MigrationStatus};
-use tokio::time::sleep;
 
 use super::doorway::{self, CHANNELS, Opened};
 use super::guest::Asked;
 use super::setup::{Before, set_up};
 use super::{Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, read_prologue};
-use crate::ending;
+use crate::ending::{self, whole};
 use crate::monitor::Monitor;
 use crate::signals::Signals;
+use crate::voice::Voice;
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, reporter: Arc<Reporter>) -> Ending {
@@ -132,7 +132,7 @@ async fn order(way: Way, prepared: Prepared, live: bool, signals: Signals) -> En
     } = prepared;
     let before = match monitor.ask(Before::of).await {
         Ok(before) => before,
-        Err(error) => return ending::of_qemu(&error),
+        Err(error) => return asking.decline(ending::of_qemu(&error)).await,
     };
     let max_downtime = way.max_downtime;
     let switchover_ack = asking.negotiated.destination().switchover_ack;
@@ -149,10 +149,10 @@ async fn order(way: Way, prepared: Prepared, live: bool, signals: Signals) -> En
         .await;
     let ending = match set {
         Ok(()) => migrate(&way, asking, &monitor, asked, signals).await,
-        Err(error) => ending::of_qemu(&error),
+        Err(error) => asking.decline(ending::of_qemu(&error)).await,
     };
     if ending.guest_stays() {
-        undo(&monitor, before, pause).await;
+        undo(&monitor, before, pause, &way.voice).await;
     }
     ending
 }
@@ -174,7 +174,7 @@ async fn migrate(
         doorway: _until_the_end,
     } = match opened.await {
         Ok(opened) => opened,
-        Err(ending) => return ending,
+        Err(ending) => return asking.decline(ending).await,
     };
     let closer = main.closer();
     let (read, write) = main.split();
@@ -186,7 +186,7 @@ async fn migrate(
         Ok(prologue) => prologue,
         Err(ending) => {
             closer.close();
-            return reason(monitor, ending).await;
+            return asking.decline(reason(monitor, ending).await).await;
         }
     };
     let qemu = Qemu {
@@ -218,32 +218,31 @@ async fn reason(monitor: &Monitor, ending: Ending) -> Ending {
 
 /// How long QEMU may take to give a migration up.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is asked whether it has.
-const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Leaves the guest and its QEMU as they were.
-async fn undo(monitor: &Monitor, before: Before, resume: bool) {
-    let deadline = Instant::now() + GIVES_UP_WITHIN;
-    // Capabilities are frozen while a migration is under way.
-    while let Ok(false) = monitor.ask(has_ended).await
-        && Instant::now() < deadline
-    {
-        sleep(ASK_EVERY).await;
+async fn undo(monitor: &Monitor, before: Before, resume: bool, voice: &Voice) {
+    // Settings are frozen while a migration is under way.
+    if monitor.migration_ends(GIVES_UP_WITHIN).await.is_none() {
+        // One that has gone has nothing to be put back.
+        if !monitor.ends_within(Duration::ZERO).await {
+            let paused = if resume { ", and the guest paused" } else { "" };
+            voice.warn(format!(
+                "QEMU has not given the migration up in {} s: its settings stay as they were set for it{paused}",
+                GIVES_UP_WITHIN.as_secs()
+            ));
+        }
+        return;
     }
-    let undone = monitor
-        .ask(move |machine| {
-            let restored = before.restore(machine);
-            if resume {
-                machine.cont()?;
-            }
-            restored
-        })
-        .await;
-    // A QEMU that has gone has nothing to be put back.
-    let _ = undone;
-}
-
-fn has_ended(machine: &mut Machine) -> Result<bool, sealift_qemu::Error> {
-    let status = machine.migration()?.status;
-    Ok(status.is_final() || status == MigrationStatus::None)
+    if resume && let Err(error) = monitor.ask(Machine::cont).await {
+        voice.warn(format!(
+            "the guest was paused for the move, and QEMU does not run it on: {}; the QMP command cont does",
+            whole(&error)
+        ));
+    }
+    if let Err(error) = monitor.ask(move |machine| before.restore(machine)).await {
+        voice.warn(format!(
+            "QEMU's migration settings are not all as they were: {}",
+            whole(&error)
+        ));
+    }
 }

@@ -44,7 +44,7 @@ use sealift_net::outbound::Lane;
 use sealift_net::target::Target;
 use sealift_pages::PageSize;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
-use sealift_session::control::{LaneCount, Role, SessionId};
+use sealift_session::control::{Admission, LaneCount, Role, SessionId};
 use sealift_session::handoff::SourceHandoff;
 use sealift_session::handoff::source::{Completion, Terms};
 use sealift_session::handshake::Agreed;
@@ -178,8 +178,8 @@ fn needs_return_path(prologue: &Prologue) -> Result<(), Ending> {
         return Err(Ending::new(Kind::StillAtSource, message)
             .fault(Fault::User)
             .advice(
-                "ask QEMU by info status: a small guest it may have stopped before it saw that nobody takes it, and cont runs it on; then \
-                 switch the return path on, migrate_set_capability return-path on, or use sealift migrate",
+                "a small guest QEMU may have stopped before it saw that nobody takes it: cont runs it on; then switch the return path \
+                 on, migrate_set_capability return-path on, or use sealift migrate",
             ));
     }
     Ok(())
@@ -215,6 +215,14 @@ struct Asking {
     page_size: PageSize,
 }
 
+impl Asking {
+    /// It comes to nothing, and the receiver is told why.
+    async fn decline(self, ending: Ending) -> Ending {
+        self.link.decline(&ending.line()).await;
+        ending
+    }
+}
+
 /// Everything that is agreed on before pages go.
 struct Ready {
     session: SessionId,
@@ -227,17 +235,30 @@ struct Ready {
     page_size: PageSize,
 }
 
-/// From a guest that is known and a receiver that was asked to the end.
+/// From a guest that is known and a receiver that was asked to the end. The journal is made first: a host without one must not cost the
+/// destination the QEMU that waits there.
 async fn go(way: &Way, asking: Asking, qemu: Qemu, mut signals: Signals) -> Ending {
+    let admission = match admission(way, &asking, &qemu) {
+        Ok(admission) => admission,
+        Err(ending) => return asking.decline(ending).await,
+    };
+    let journal = match journal(way, &asking, &admission, &qemu).await {
+        Ok(journal) => journal,
+        Err(error) => {
+            let ending = Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost);
+            return asking.decline(ending).await;
+        }
+    };
     let ready = tokio::select! {
-        ready = agree(way, asking, &qemu) => ready,
+        ready = agree(way, asking, admission) => ready,
         () = signals.next() => Err(cancelled()),
     };
     match ready {
-        Ok(ready) => carry(way, ready, qemu, signals)
-            .await
-            .unwrap_or_else(|ending| ending),
-        Err(ending) => ending,
+        Ok(ready) => carry(way, ready, qemu, journal, signals).await,
+        Err(ending) => {
+            journal.end(true).await;
+            ending
+        }
     }
 }
 
@@ -246,28 +267,48 @@ fn cancelled() -> Ending {
     Ending::new(Kind::Cancelled, "cancelled before anything was sent")
 }
 
-async fn agree(way: &Way, asking: Asking, qemu: &Qemu) -> Result<Ready, Ending> {
-    let Asking {
-        session,
-        started,
-        mut link,
-        negotiated,
-        page_size: offered,
-    } = asking;
+/// The guest, as its stream and its QEMU have it.
+fn admission(way: &Way, asking: &Asking, qemu: &Qemu) -> Result<Admission, Ending> {
     let facts = &qemu.prologue.facts;
     let page_size = page_size(facts)?;
-    if page_size != offered {
+    if page_size != asking.page_size {
         let message = format!(
             "the guest's pages have {} bytes, and {} were agreed on before that was known",
             page_size.bytes(),
-            offered.bytes()
+            asking.page_size.bytes()
         );
         return Err(Ending::new(Kind::StillAtSource, message)
             .fault(Fault::Guest)
             .advice("use sealift send, which sees the guest first"));
     }
     let name = way.name.as_deref();
-    let admission = guest::admission(facts, qemu.asked.as_ref(), name, page_size, qemu.channels)?;
+    guest::admission(facts, qemu.asked.as_ref(), name, page_size, qemu.channels)
+}
+
+async fn journal(
+    way: &Way,
+    asking: &Asking,
+    admission: &Admission,
+    qemu: &Qemu,
+) -> Result<Journals, Box<dyn std::error::Error + Send + Sync>> {
+    let qmp_address = qemu.monitor.as_ref();
+    let about = About {
+        guest_name: admission.name.as_str().to_owned(),
+        guest_uuid: admission.uuid,
+        peer_name: way.order.peer_name.clone(),
+        qmp_address: qmp_address.map(|monitor| monitor.address().to_string()),
+    };
+    Journals::create(&way.journals, asking.session.0, Side::Source, about).await
+}
+
+async fn agree(way: &Way, asking: Asking, admission: Admission) -> Result<Ready, Ending> {
+    let Asking {
+        session,
+        started,
+        mut link,
+        negotiated,
+        page_size,
+    } = asking;
     let managed = negotiated.destination().managed;
     let voice = way.voice.of(session);
     voice.stage(Stage::Reservation);
@@ -300,7 +341,7 @@ fn named(agreed: &Agreed<sealift_seal::Source>) -> Guest {
     }
 }
 
-async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<Ending, Ending> {
+async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: Signals) -> Ending {
     let Ready {
         session,
         started,
@@ -342,21 +383,6 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
             None => Completion::ByClose,
         },
     };
-    let about = About {
-        guest_name: agreed.admission.name.as_str().to_owned(),
-        guest_uuid: agreed.admission.uuid,
-        peer_name: way.order.peer_name.clone(),
-        qmp_address: monitor
-            .as_ref()
-            .map(|monitor| monitor.address().to_string()),
-    };
-    let journal = match Journals::create(&way.journals, session.0, Side::Source, about).await {
-        Ok(journal) => journal,
-        Err(error) => {
-            link.decline(&*error).await;
-            return Err(Ending::because(Kind::StillAtSource, &*error).fault(Fault::ThisHost));
-        }
-    };
     let pipeline = Pipeline {
         prologue,
         page_size,
@@ -375,7 +401,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         Ok(started) => started,
         Err(ending) => {
             journal.end(true).await;
-            return Err(ending);
+            return ending;
         }
     };
     let (handoff, begun) = SourceHandoff::new(terms);
@@ -397,7 +423,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, signals: Signals) -> Result<
         story: Story::new(way.voice.of(session), facts, started),
         signals,
     };
-    Ok(carry.run(sources, looks, begun).await)
+    carry.run(sources, looks, begun).await
 }
 
 /// Why the hand-off is not managed, if it is not.

@@ -11,11 +11,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sealift_net::inbound::WINDOW_MAX;
 use sealift_net::outbound::Standing;
 use sealift_pages::{Address, PageSize};
 use sealift_precopy::{Decision, Forecast, Gate, QemuView, Round, Rounds, Sample, Why};
 use sealift_qemu::machine::Migration;
+use sealift_session::flight::WINDOW_MAX;
 
 use crate::lock;
 
@@ -98,14 +98,21 @@ impl Pace {
 
     /// QEMU has written a page.
     pub(crate) fn page(&self, at: Address, zero: bool) {
+        self.pages(std::iter::once((at, zero)));
+    }
+
+    /// QEMU has written pages, those of zeros marked.
+    pub(crate) fn pages(&self, pages: impl Iterator<Item = (Address, bool)>) {
         let mut state = lock(&self.state);
-        let ended = if zero {
-            state.rounds.zero(at)
-        } else {
-            state.rounds.page(at)
-        };
-        if let Some(ended) = ended {
-            state.ended(self.start.elapsed(), ended);
+        for (at, zero) in pages {
+            let ended = if zero {
+                state.rounds.zero(at)
+            } else {
+                state.rounds.page(at)
+            };
+            if let Some(ended) = ended {
+                state.ended(self.start.elapsed(), ended);
+            }
         }
     }
 

@@ -79,16 +79,16 @@ impl Parallel {
                     self.submit()?;
                 }
                 if let Some(block) = *block {
-                    for offset in packet.zero_pages() {
-                        self.pace.page(self.address(block, offset), true);
-                    }
+                    let pages = packet.normal_pages().map(|offset| (offset, false));
+                    let pages = pages.chain(packet.zero_pages().map(|offset| (offset, true)));
+                    let at = |(offset, zero)| (self.address(block, offset), zero);
+                    self.pace.pages(pages.map(at));
                 }
                 self.opaque(head)
             }
             Item::Page { offset, bytes } => match *block {
                 Some(block) => {
                     let at = self.address(block, *offset);
-                    self.pace.page(at, false);
                     self.draft.page(at, bytes).ok()
                 }
                 // Of a block that was not admitted: not for this end to judge.

@@ -16,6 +16,7 @@ use sealift_precopy::VersionMap;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_seal::Keyed;
 use sealift_session::control::RamBlocks;
+use sealift_session::flight::CHANNELS_MAX;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -141,9 +142,6 @@ struct Further {
     uuid: Option<[u8; 16]>,
     voice: Voice,
 }
-
-/// QEMU's channels, the main one among them: the window is shared by all, and each may have one batch beyond it (WIRE.md §1).
-const CHANNELS_MAX: u16 = 32;
 
 impl Further {
     async fn serve(self, mut opened: mpsc::Receiver<Channel>) {

@@ -7,7 +7,7 @@
 //! ```
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sealift_qemu::channel::Closer;
 use sealift_qemu::machine::{Machine, MigrationStatus};
@@ -30,8 +30,6 @@ use crate::{fault, lock};
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long QEMU may take to end in good order.
 const QUITS_WITHIN: Duration = Duration::from_secs(10);
-/// How often a QEMU that was told to give up is asked whether it has: what is waited for is the guest, standing still.
-const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// The source's QEMU, held.
 pub(crate) struct Reins {
@@ -202,18 +200,9 @@ impl Reins {
         if self.left_in() == RunState::Paused {
             return false;
         }
-        let deadline = Instant::now() + ENDS_WITHIN;
-        loop {
-            let asked = monitor.ask(|machine| Ok(machine.migration()?.status)).await;
-            match asked {
-                Ok(MigrationStatus::Completed) => {
-                    return monitor.ask(Machine::cont).await.is_ok();
-                }
-                Ok(status) if !status.is_final() && Instant::now() < deadline => {
-                    tokio::time::sleep(ASK_EVERY).await;
-                }
-                _ => return false,
-            }
+        match monitor.migration_ends(ENDS_WITHIN).await {
+            Some(MigrationStatus::Completed) => monitor.ask(Machine::cont).await.is_ok(),
+            _ => false,
         }
     }
 

@@ -1,13 +1,15 @@
 //! `sealift send`: waits for QEMU's `migrate`, and carries it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sealift::arguments::send::{Arguments, Destination};
 use sealift::event::What;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
+use sealift_qemu::Address;
 use sealift_qemu::channel::Channel;
+use sealift_qemu::machine::MigrationStatus;
 use tokio::sync::mpsc;
 
 use super::channels::Channels;
@@ -90,7 +92,10 @@ async fn session(
     let (read, write) = main.split();
     let prepared = async {
         let prologue = read_prologue(read).await?;
-        needs_return_path(&prologue)?;
+        if let Err(ending) = needs_return_path(&prologue) {
+            closer.close();
+            return Err(stands(arguments.qmp.as_ref(), ending).await);
+        }
         let monitor = match &arguments.qmp {
             Some(address) => Some(
                 Monitor::open(address.clone())
@@ -143,3 +148,22 @@ async fn session(
     closer.close();
     ending
 }
+
+/// Where the guest of a QEMU is that waited for nobody: a small one may have gone into the channel whole before that was closed, and then it
+/// stands still.
+async fn stands(qmp: Option<&Address>, ending: Ending) -> Ending {
+    let Some(address) = qmp else {
+        return ending.guest_unasked();
+    };
+    let Ok(monitor) = Monitor::open(address.clone()).await else {
+        return ending.guest_unasked();
+    };
+    match monitor.migration_ends(GIVES_UP_WITHIN).await {
+        Some(MigrationStatus::Completed) => ending.guest_stopped(),
+        Some(_) => ending,
+        None => ending.guest_unasked(),
+    }
+}
+
+/// How long QEMU may take to give a migration up.
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(10);

@@ -88,7 +88,8 @@ impl Before {
             .iter()
             .map(|(name, &on)| (name.as_str(), on))
             .collect();
-        machine.set_capabilities(&capabilities)?;
-        machine.set_parameters(self.parameters.clone())
+        let capabilities = machine.set_capabilities(&capabilities);
+        machine.set_parameters(self.parameters.clone())?;
+        capabilities.map(drop)
     }
 }

@@ -220,15 +220,17 @@ impl Story {
                         Ending::new(Kind::StillAtSource, why.message.as_str()).fault(Fault::Peer);
                 }
                 if stopped {
-                    ending = ending.advice(
-                        "QEMU had finished and holds the guest stopped: run it on with the QMP command cont",
-                    );
+                    ending.guest_stopped()
+                } else {
+                    ending
                 }
-                ending
             }
             Outcome::InDoubt { why } => Ending::new(Kind::InDoubt, why.message.as_str())
                 .fault(Fault::seen_by(Role::Source, why.fault))
-                .advice("the journal of this session says how far it came"),
+                .advice(
+                    "ask the destination's QEMU whether the guest runs there; only when that QEMU is ended for certain, cont runs it here. \
+                     The session's journal says how far it came",
+                ),
             Outcome::Gone { why } => Ending::new(Kind::InDoubt, why.message.as_str())
                 .fault(Fault::seen_by(Role::Source, why.fault)),
         }

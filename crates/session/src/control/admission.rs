@@ -10,6 +10,7 @@ use super::enumeration::enumeration;
 use super::handshake::Offer;
 use super::invalid::{Invalid, Why, array, count, number, present};
 use super::wire;
+use crate::flight::CHANNELS_MAX;
 
 /// A guest that is to move.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,8 +58,6 @@ impl Admission {
 
 /// The largest page that backs a guest: x86-64's and aarch64's 1 GiB.
 const BACKING_PAGE_MAX: u64 = 1 << 30;
-/// QEMU's channels beside the main one, at most: WIRE.md §1.
-const CHANNELS_MAX: u64 = 31;
 /// All of a guest's memory: 4 PiB, the most that x86-64 can address.
 const MEMORY_MAX: u64 = 1 << 52;
 
@@ -185,7 +184,12 @@ impl From<Admission> for wire::Admission {
 }
 
 fn channels(found: u32) -> Result<u8, Invalid> {
-    let channels = number("Admission.channels", found.into(), 0, CHANNELS_MAX)?;
+    let channels = number(
+        "Admission.channels",
+        found.into(),
+        0,
+        u64::from(CHANNELS_MAX) - 1,
+    )?;
     // At most 31.
     Ok(u8::try_from(channels).unwrap_or(u8::MAX))
 }

@@ -36,9 +36,11 @@ use pace::Pace;
 /// The most content that a source may have on its way, over all of QEMU's channels (WIRE.md §1), and a batch more for each of them: at
 /// 25 Gbit/s and 20 ms the link holds as much.
 pub const WINDOW_MAX: u64 = 64 << 20;
+/// QEMU's channels, the main one among them, at most (WIRE.md §1).
+pub const CHANNELS_MAX: u16 = 32;
 /// Bytes of batches that a receiver holds, arrived and not placed, before it ends the session (WIRE.md §1): [`WINDOW_MAX`], and as many batches
 /// of 1 MiB as QEMU may have channels.
-pub const HELD_MAX: u64 = WINDOW_MAX + (32 << 20);
+pub const HELD_MAX: u64 = WINDOW_MAX + ((CHANNELS_MAX as u64) << 20);
 
 /// What a batch takes of the window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
