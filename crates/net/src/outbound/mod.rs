@@ -7,7 +7,7 @@
 //!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀──────┘
 //! ```
 //!
-//! What is serial is in the [`Book`], behind one lock, and is nothing but look-ups: the number, the version map, the search for
+//! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, the search for
 //! duplicates. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 
