@@ -2,8 +2,10 @@
 //!
 //! A descriptor of the process, not its number: a number may be another process's by the time it is used.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -53,6 +55,19 @@ impl Process {
     }
 }
 
+/// The QEMU at the other end of a unix socket; none where that is somebody else, who passes on what is said, or cannot be known.
+pub(crate) fn qemu(socket: impl AsFd) -> Option<u32> {
+    let pid = peer(socket)?;
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    is_qemu(&program).then_some(pid)
+}
+
+/// By the names that QEMU's programs have in distributions: `qemu-system-x86_64`, `qemu-kvm`, `kvm`.
+fn is_qemu(program: &Path) -> bool {
+    let name = program.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.contains("qemu") || name.starts_with("kvm"))
+}
+
 /// The process at the other end of a unix socket.
 pub(crate) fn peer(socket: impl AsFd) -> Option<u32> {
     let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
@@ -64,6 +79,20 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn a_forwarder_is_not_taken_for_qemu() {
+        for program in [
+            "/usr/bin/qemu-system-x86_64",
+            "/usr/libexec/qemu-kvm (deleted)",
+            "/usr/bin/kvm",
+        ] {
+            assert!(is_qemu(Path::new(program)), "{program}");
+        }
+        for program in ["/usr/bin/socat1", "/usr/sbin/libvirtd", "/usr/bin/ssh"] {
+            assert!(!is_qemu(Path::new(program)), "{program}");
+        }
+    }
 
     #[test]
     fn its_end_is_seen_and_can_be_brought_about() {

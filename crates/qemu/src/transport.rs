@@ -25,10 +25,10 @@ impl Transport {
         }
     }
 
-    /// The process that made the socket; not known over TCP.
+    /// The QEMU that made the socket; not known over TCP, and where somebody else passes on what is said.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
-            Self::Unix(stream) => crate::process::peer(stream),
+            Self::Unix(stream) => crate::process::qemu(stream),
             Self::Tcp(_) => None,
         }
     }

@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use sealift_identity::Side;
 use sealift_identity::journal::{About, Journal, JournalError, RunState, Step, default_directory};
@@ -19,6 +20,7 @@ use sealift_session::control::{self, ErrorKind, Failure, Fault};
 use sealift_session::handoff;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::clock::now_ns;
 use crate::ending::failure_of;
@@ -219,10 +221,14 @@ impl Journals {
     pub(crate) async fn end(&self, forget: bool) {
         let (ended, heard) = oneshot::channel();
         if self.orders.send(Order::End { forget, ended }).is_ok() {
-            let _ = heard.await;
+            // A disk that hangs must not keep what is known from being told.
+            let _ = timeout(WRITTEN_WITHIN, heard).await;
         }
     }
 }
+
+/// How long a disk may take at the end: what was waited for is written by then.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Steps that only say what may follow.
 const fn may_be_ahead(step: handoff::Step) -> bool {

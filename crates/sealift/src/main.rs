@@ -13,6 +13,7 @@ mod pki;
 mod random;
 mod receiver;
 mod saved;
+mod settings;
 mod signals;
 mod source;
 mod tie;

@@ -21,6 +21,8 @@ use crate::fault;
 const PING: Duration = Duration::from_secs(1);
 /// A peer that asks for the clock once a second and says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// It is looked after many times a second: after so long this host, or this process, stood still.
+const STALL: Duration = Duration::from_secs(2);
 /// How long the last messages may take to be written.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -32,6 +34,8 @@ pub(crate) struct Tie {
     peer: Role,
     stands: bool,
     heard: Instant,
+    /// When it was looked after last.
+    tended: Instant,
     pinged: Option<Instant>,
     pings: Pings,
 }
@@ -45,6 +49,7 @@ impl Tie {
             peer,
             stands: true,
             heard: Instant::now(),
+            tended: Instant::now(),
             pinged: None,
             pings: Pings::default(),
         }
@@ -101,6 +106,11 @@ impl Tie {
             return Ok(());
         }
         let now = Instant::now();
+        let gap = now.duration_since(std::mem::replace(&mut self.tended, now));
+        if gap > STALL {
+            // This host stood still, and what the peer said meanwhile has yet to be read.
+            self.heard += gap;
+        }
         if now.duration_since(self.heard) > SILENCE {
             self.stands = false;
             let peer = match self.peer {

@@ -29,8 +29,9 @@ use crate::{ending, random};
 const STEP_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to say who it is and what it can.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// The most lanes that are admitted: beyond some tens they only divide the same link.
-const LANES_MAX: u32 = 64;
+/// The most lanes that are admitted: as many as one address may have connections that have proven nothing yet, and beyond some they only
+/// divide the same link.
+const LANES_MAX: u32 = 16;
 /// The most memory for contents that both ends remember.
 const SLOTS_MAX: u64 = 256 << 20;
 
@@ -156,7 +157,7 @@ impl Arrival {
 
     async fn decide(
         mut self,
-        taken: Taken,
+        mut taken: Taken,
         turn: Option<OwnedMutexGuard<()>>,
         considering: Considering,
     ) -> Result<(Arriving, Agreed<Receiver>), Ending> {
@@ -171,17 +172,10 @@ impl Arrival {
         };
         let channels = considering.admission().channels;
         let ready = match decided {
-            Ok(free) => taken
-                .prepare(channels)
-                .await
-                .map(|()| free)
-                .map_err(|error| {
-                    let why = format!(
-                        "the destination's QEMU cannot be made ready: {}",
-                        whole(&error)
-                    );
-                    admission::refused(RefusalKind::Destination, &why)
-                }),
+            Ok(free) => taken.prepare(channels).await.map(|()| free).map_err(|why| {
+                let why = format!("the destination's QEMU cannot be made ready: {why}");
+                admission::refused(RefusalKind::Destination, &why)
+            }),
             Err(refused) => Err(refused),
         };
         let (free, turn) = match (ready, turn) {

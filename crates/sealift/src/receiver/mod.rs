@@ -53,7 +53,7 @@ use warnings::Warnings;
 const CALLERS: usize = 64;
 /// Sessions that may be agreeing at once, for one target of which only one can have it.
 const SESSIONS_MAX: usize = 64;
-/// Lanes that may wait for their session to look at them: more than a source opens at once.
+/// Lanes that may wait for their session to look at them: more than one has.
 const LANES: usize = 32;
 
 /// What all sessions of this receiver share.

@@ -248,7 +248,13 @@ impl Arriving {
                 return Err((resources(&error), self.sender, vec![]));
             }
         };
-        let (reins, looks) = Reins::take(self.taken.monitor, main.closer, clearance, memory);
+        let (reins, looks) = Reins::take(
+            self.taken.monitor,
+            self.taken.before,
+            main.closer,
+            clearance,
+            memory,
+        );
         let session = Session {
             tie: Tie::new(self.sender, self.receiver, Role::Source),
             early: self.early,

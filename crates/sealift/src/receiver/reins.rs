@@ -16,11 +16,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::relay::Clearance;
 use crate::clock::now_ns;
-use crate::ending::{failure, failure_of};
+use crate::ending::{failure, failure_of, whole};
 use crate::fault;
 use crate::memory::Memory;
 use crate::monitor::Monitor;
+use crate::settings::Before;
 use crate::under_way::UnderWay;
+use crate::voice::Voice;
 use crate::watch::{Seen, Watch};
 
 /// How long QEMU may take to end in good order; three times this is within what the machine waits for it.
@@ -29,6 +31,8 @@ const QUITS_WITHIN: Duration = Duration::from_secs(4);
 /// The destination's QEMU, held.
 pub(crate) struct Reins {
     monitor: Option<Monitor>,
+    /// How it was set up before.
+    before: Option<Before>,
     watch: Watch,
     /// Ends its main channel.
     closer: Closer,
@@ -50,6 +54,7 @@ impl Reins {
     /// Takes them. What QEMU is seen to do comes out of the other end.
     pub(crate) fn take(
         monitor: Option<Monitor>,
+        before: Option<Before>,
         closer: Closer,
         clearance: Clearance,
         memory: Memory,
@@ -57,6 +62,7 @@ impl Reins {
         let (watch, looks) = Watch::start(monitor.clone());
         let this = Self {
             monitor,
+            before,
             watch,
             closer,
             clearance,
@@ -68,6 +74,19 @@ impl Reins {
             ordered: false,
         };
         (this, looks)
+    }
+
+    /// The guest is here: QEMU is set up as it was, for what becomes of it next.
+    pub(crate) async fn put_back(&mut self, voice: &Voice) {
+        let (Some(monitor), Some(before)) = (&self.monitor, self.before.take()) else {
+            return;
+        };
+        if let Err(error) = monitor.ask(move |machine| before.restore(machine)).await {
+            voice.warn(format!(
+                "QEMU's migration settings are not all as they were: {}",
+                whole(&error)
+            ));
+        }
     }
 
     /// QEMU can be asked and told.

@@ -116,7 +116,7 @@ async fn begin(
         },
         control: arguments.qmp.clone(),
     });
-    let taken = Taken::of(target).await.map_err(|error| host(&error))?;
+    let mut taken = Taken::of(target).await.map_err(|error| host(&error))?;
     admission::decide(&opened.header.guest, taken.waiting.as_ref()).map_err(|refused| {
         let why = refused.explanation.as_str();
         Ending::new(
@@ -126,7 +126,12 @@ async fn begin(
         .fault(Fault::User)
         .in_file()
     })?;
-    taken.prepare(None).await.map_err(|error| host(&error))?;
+    let prepared = taken.prepare(None).await;
+    prepared.map_err(|why| {
+        Ending::new(Kind::Host, why)
+            .fault(Fault::ThisHost)
+            .in_file()
+    })?;
     let (going, sources) = start(taken, opened, reporter).await?;
     Ok((going, sources, signals))
 }

@@ -358,6 +358,9 @@ impl Session {
             Outcome::Aborted { confirmed, .. } => (false, *confirmed),
             Outcome::Moved { .. } => (false, self.story.source_knows),
         };
+        if let Outcome::Moved { .. } = &outcome {
+            self.reins.put_back(&self.story.voice).await;
+        }
         let ending = self.story.end(outcome, &self.inbound.standing());
         self.journal.end(confirmed).await;
         self.tie.close().await;

@@ -11,6 +11,7 @@ use sealift_session::control::{Destination, Text};
 use super::admission::Waiting;
 use crate::ending::whole;
 use crate::monitor::Monitor;
+use crate::settings::Before;
 
 /// How long QEMU may take to listen: it may have been started together with this program.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
@@ -40,6 +41,10 @@ pub(crate) struct Taken {
     pub(crate) monitor: Option<Monitor>,
     pub(crate) destination: Destination,
     pub(crate) waiting: Option<Waiting>,
+    /// How it was set up before this program did.
+    pub(crate) before: Option<Before>,
+    /// It listened when it was asked.
+    listened: bool,
 }
 
 /// The main channel to QEMU.
@@ -62,6 +67,8 @@ impl Taken {
                 multifd: false,
             },
             waiting: None,
+            before: None,
+            listened: false,
         }
     }
 
@@ -71,17 +78,19 @@ impl Taken {
             return Ok(Self::unasked(target));
         };
         let monitor = Monitor::open(address).await?;
-        let (waiting, version, switchover_ack, multifd) = monitor
+        let (waiting, version, switchover_ack, multifd, listened) = monitor
             .ask(|machine| {
                 let waiting = Waiting::ask(machine)?;
                 let capabilities = machine.capabilities()?;
-                let has = |name| capabilities.contains_key(name);
+                let listened = machine.migration()?.status != MigrationStatus::None;
+                // QEMU takes it before it listens, and not later; an earlier session may have set it.
+                let multifd = capabilities.get(MULTIFD).is_some_and(|&on| on || !listened);
                 Ok((
                     waiting,
                     machine.version().to_string(),
-                    has(SWITCHOVER_ACK),
-                    // QEMU takes it before it listens, and not later.
-                    has(MULTIFD) && machine.migration()?.status == MigrationStatus::None,
+                    capabilities.contains_key(SWITCHOVER_ACK),
+                    multifd,
+                    listened,
                 ))
             })
             .await?;
@@ -97,12 +106,14 @@ impl Taken {
                 multifd,
             },
             waiting: Some(waiting),
+            before: None,
+            listened,
         })
     }
 
     /// Makes it ready: it will not start the guest by itself, holds no image locks while it is paused, and listens. It takes memory over as
     /// many `channels`, if the source says so.
-    pub(crate) async fn prepare(&self, channels: Option<u8>) -> Result<(), Error> {
+    pub(crate) async fn prepare(&mut self, channels: Option<u8>) -> Result<(), String> {
         let Some(monitor) = &self.monitor else {
             return Ok(());
         };
@@ -111,8 +122,9 @@ impl Taken {
             Endpoint::Standard(_) => None,
         };
         let switchover_ack = self.destination.switchover_ack;
-        monitor
+        let prepared = monitor
             .ask(move |machine| {
+                let before = Before::of(machine)?;
                 // The source has it when this end says that it can.
                 let capabilities = [
                     (RETURN_PATH, true),
@@ -131,9 +143,20 @@ impl Taken {
                 {
                     machine.migrate_incoming(&address)?;
                 }
-                Ok(())
+                Ok(before)
             })
-            .await
+            .await;
+        match prepared {
+            Ok(before) => {
+                self.before = Some(before);
+                Ok(())
+            }
+            Err(error) if self.listened => Err(format!(
+                "{}; it listens already, and takes fewer settings then: start it with -incoming defer, and it is told to listen",
+                whole(&error)
+            )),
+            Err(error) => Err(whole(&error)),
+        }
     }
 
     /// Connects the main channel.

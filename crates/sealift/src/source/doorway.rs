@@ -3,7 +3,8 @@
 //! ```text
 //!  several   migrate unix:/run/sealift-…/qemu   a main channel, and some for memory: QEMU copies less, and its destination loads on
 //!                                               several threads; QEMU must be able to reach the socket
-//!  one       migrate fd:sealift                 a descriptor that is passed over QMP: works wherever QMP does
+//!  one       migrate fd:sealift                 a descriptor that is passed over QMP: works wherever QMP is a unix socket
+//!            migrate tcp:HOST:PORT              where QMP is TCP's, which carries no descriptors
 //! ```
 //!
 //! The socket is in a directory that nobody but QEMU's user can enter, and takes connections from that one process only. It goes as soon as
@@ -58,7 +59,18 @@ pub(super) async fn open(monitor: &Monitor, channels: u8) -> Result<Opened, Endi
     {
         return Ok(opened);
     }
-    one(monitor).await
+    let main = match monitor.address() {
+        Address::Unix(_) => passed(monitor).await?,
+        Address::Tcp { host, .. } => over_tcp(monitor, host.clone()).await?,
+    };
+    // Nothing else is opened.
+    let (_, further) = mpsc::channel(1);
+    Ok(Opened {
+        main,
+        further,
+        channels: 0,
+        doorway: None,
+    })
 }
 
 /// `None` when QEMU does not get through to the socket: it may have another view of the file system, or not be allowed to.
@@ -92,18 +104,13 @@ async fn several(monitor: &Monitor, pid: u32, channels: u8) -> Result<Option<Ope
             return Ok(None);
         }
         if Instant::now() >= deadline {
-            let message = format!(
-                "QEMU did not open a channel within {} s",
-                CONNECTS_WITHIN.as_secs()
-            );
-            return Err(Ending::new(Kind::StillAtSource, message).fault(Fault::Guest));
+            return Err(late());
         }
     }
 }
 
-async fn one(monitor: &Monitor) -> Result<Opened, Ending> {
-    let (theirs, main) = Channel::pair()
-        .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))?;
+async fn passed(monitor: &Monitor) -> Result<Channel, Ending> {
+    let (theirs, main) = Channel::pair().map_err(|error| host(&error))?;
     monitor
         .ask(move |machine| {
             machine.set_multifd(0)?;
@@ -112,14 +119,34 @@ async fn one(monitor: &Monitor) -> Result<Opened, Ending> {
         })
         .await
         .map_err(|error| ending::of_qemu(&error))?;
-    // Nothing else is opened.
-    let (_, further) = mpsc::channel(1);
-    Ok(Opened {
-        main,
-        further,
-        channels: 0,
-        doorway: None,
-    })
+    Ok(main)
+}
+
+/// On the address at which QEMU's control socket is: it is this host's, or nothing can be done.
+async fn over_tcp(monitor: &Monitor, at: String) -> Result<Channel, Ending> {
+    let listener = Listener::bind(&Address::Tcp { host: at, port: 0 });
+    let listener = listener.map_err(|error| host(&error))?;
+    let uri = listener.address().to_string();
+    monitor
+        .ask(move |machine| {
+            machine.set_multifd(0)?;
+            machine.migrate(&uri)
+        })
+        .await
+        .map_err(|error| ending::of_qemu(&error))?;
+    let accepting = tokio::task::spawn_blocking(move || listener.accept(Some(CONNECTS_WITHIN)));
+    let accepted = accepting.await.map_err(|error| host(&error))?;
+    accepted.map_err(|error| host(&error))?.ok_or_else(late)
+}
+
+fn host(error: &(dyn std::error::Error + 'static)) -> Ending {
+    Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
+}
+
+fn late() -> Ending {
+    let within = CONNECTS_WITHIN.as_secs();
+    let message = format!("QEMU did not open a channel within {within} s");
+    Ending::new(Kind::StillAtSource, message).fault(Fault::Guest)
 }
 
 /// A socket that takes one process's connections. Dropping it removes it.

@@ -11,10 +11,11 @@ use sealift_qemu::machine::{Machine, MigrationStatus};
 
 use super::doorway::{self, CHANNELS, Opened};
 use super::guest::Asked;
-use super::setup::{Before, set_up};
+use super::setup::set_up;
 use super::{Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, read_prologue};
 use crate::ending::{self, whole};
 use crate::monitor::Monitor;
+use crate::settings::Before;
 use crate::signals::Signals;
 use crate::voice::Voice;
 
@@ -59,6 +60,7 @@ struct Prepared {
 
 async fn prepare(arguments: &Arguments, way: &Way) -> Result<Prepared, Ending> {
     let started = Instant::now();
+    way.suits(&arguments.qmp)?;
     let qemu = |error: &sealift_qemu::Error| ending::of_qemu(error);
     let monitor = Monitor::open(arguments.qmp.clone())
         .await
@@ -166,15 +168,22 @@ async fn migrate(
 ) -> Ending {
     let destination = asking.negotiated.destination();
     let several = destination.multifd && asked.knows_gate;
-    let opened = doorway::open(monitor, if several { CHANNELS } else { 0 });
+    let opened = tokio::select! {
+        opened = doorway::open(monitor, if several { CHANNELS } else { 0 }) => opened,
+        () = signals.next() => Err(cancelled()),
+    };
     let Opened {
         main,
         further,
         channels,
         doorway: _until_the_end,
-    } = match opened.await {
+    } = match opened {
         Ok(opened) => opened,
-        Err(ending) => return asking.decline(ending).await,
+        Err(ending) => {
+            // It may still be on its way to a channel. One that has not begun has nothing to cancel.
+            let _ = monitor.ask(Machine::cancel).await;
+            return asking.decline(ending).await;
+        }
     };
     let closer = main.closer();
     let (read, write) = main.split();

@@ -43,6 +43,7 @@ use sealift_identity::{Pki, Side};
 use sealift_net::outbound::Lane;
 use sealift_net::target::Target;
 use sealift_pages::PageSize;
+use sealift_qemu::Address;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_session::control::{Admission, LaneCount, Role, SessionId};
 use sealift_session::handoff::SourceHandoff;
@@ -122,6 +123,19 @@ impl Way {
             bandwidth: None,
             pause: false,
         })
+    }
+
+    /// Whether what was asked for can be done with a QEMU that is controlled there.
+    fn suits(&self, qmp: &Address) -> Result<(), Ending> {
+        match qmp {
+            Address::Tcp { .. } if self.order.verify_full => Err(Ending::new(
+                Kind::StillAtSource,
+                "--verify full reads the guest's memory by a descriptor that is passed to QEMU, and TCP passes none",
+            )
+            .fault(Fault::User)
+            .advice("give QEMU a unix socket too, -qmp unix:PATH,server,nowait, and name that")),
+            _ => Ok(()),
+        }
     }
 
     async fn negotiate(
@@ -358,7 +372,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         further,
         monitor,
         asked,
-        channels: _,
+        channels,
     } = qemu;
     let guest = named(&agreed);
     let knows_gate = guest::knows_gate(&prologue.facts, asked.as_ref());
@@ -395,6 +409,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
         watch_for_the_end: false,
+        channels: channels.unwrap_or_default(),
         voice: way.voice.of(session),
     };
     let (outbound, pace, sources) = match pipeline.start() {

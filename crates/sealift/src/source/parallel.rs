@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sealift_net::outbound::Feed;
 use sealift_pages::{Address, Draft, Full};
-use sealift_qemu::channel::ReadOutcome;
+use sealift_qemu::channel::{ReadOutcome, WriteHalf};
 use sealift_stream::multifd::{Item, Parser, RamPacket};
 
 use super::intake::Intake;
@@ -21,6 +21,8 @@ const LINGER: Duration = Duration::from_millis(2);
 
 /// The thread that reads a multifd channel.
 pub(crate) struct Parallel {
+    /// Kept: to drop it would end its direction, and QEMU might take that for the end of the migration.
+    pub(crate) way_back: WriteHalf,
     pub(crate) channel: u16,
     pub(crate) parser: Parser,
     pub(crate) draft: Draft,
@@ -38,6 +40,7 @@ impl Parallel {
         // It ends early when the session has ended: nobody is left to be told.
         let _ = self.carry(intake);
         self.quiesce.leave(self.channel);
+        drop(self.way_back);
     }
 
     fn carry(&mut self, mut intake: Intake) -> Option<()> {

@@ -13,7 +13,7 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift_net::outbound::{self, Feed, Lane, Outbound, Plan};
 use sealift_pages::{Draft, Layout, PageSize};
 use sealift_precopy::VersionMap;
-use sealift_qemu::channel::{Channel, Closer, WriteHalf};
+use sealift_qemu::channel::{Channel, Closer};
 use sealift_seal::Keyed;
 use sealift_session::control::RamBlocks;
 use sealift_session::flight::CHANNELS_MAX;
@@ -52,6 +52,8 @@ pub(super) struct Pipeline {
     pub(super) bandwidth: Option<u64>,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
+    /// Channels for memory that are certain to come.
+    pub(super) channels: u8,
     pub(super) voice: Voice,
 }
 
@@ -89,6 +91,10 @@ impl Pipeline {
 
         let (told, from_ingest) = mpsc::unbounded_channel();
         let quiesce = Arc::new(Quiesce::default());
+        // Known before they are there: a guest that stands still may be through before they were looked at.
+        for number in 1..=u16::from(self.channels) {
+            quiesce.join(number);
+        }
         let (stream_page_size, uuid) = (self.prologue.facts.page_size, self.prologue.facts.uuid);
         let (ingest, begun) = Ingest::new(
             self.prologue,
@@ -146,8 +152,6 @@ struct Further {
 impl Further {
     async fn serve(self, mut opened: mpsc::Receiver<Channel>) {
         let mut number = 0_u16;
-        // Kept: to drop one would end its direction, and QEMU might take that for the end of the migration.
-        let mut ways_back = Vec::new();
         let mut looked_at = JoinSet::new();
         loop {
             tokio::select! {
@@ -164,7 +168,7 @@ impl Further {
                                 .send(ingest::Event::Unsupported(prologue::Unsupported::Channels));
                             return;
                         }
-                        ways_back.push(self.read(channel, number));
+                        self.read(channel, number);
                     }
                     Ok(Err(why)) => self.voice.warn(format!(
                         "a connection that was made while QEMU migrates is not QEMU's, and was closed: {why}"
@@ -178,12 +182,13 @@ impl Further {
     }
 
     /// Starts its reader.
-    fn read(&self, channel: Channel, number: u16) -> WriteHalf {
+    fn read(&self, channel: Channel, number: u16) {
         self.pace.one_more_channel();
         lock(&self.closers).push(channel.closer());
-        let (read, write) = channel.split();
+        let (read, way_back) = channel.split();
         self.quiesce.join(number);
         let reader = Parallel {
+            way_back,
             channel: number,
             parser: sealift_stream::multifd::Parser::new(self.stream_page_size),
             draft: Draft::new(self.page_size),
@@ -201,6 +206,5 @@ impl Further {
             // Without its reader the channel blocks QEMU, and the session ends by its deadlines.
             self.quiesce.leave(number);
         }
-        write
     }
 }

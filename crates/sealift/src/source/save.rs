@@ -211,6 +211,7 @@ impl Save<'_> {
             max_downtime: self.arguments.transfer.max_downtime(),
             bandwidth: None,
             watch_for_the_end: true,
+            channels: 0,
             voice: story.voice.clone(),
         };
         let (outbound, pace, sources) = pipeline.start()?;

@@ -97,11 +97,12 @@ async fn session(
             return Err(stands(arguments.qmp.as_ref(), ending).await);
         }
         let monitor = match &arguments.qmp {
-            Some(address) => Some(
+            Some(address) => Some({
+                way.suits(address)?;
                 Monitor::open(address.clone())
                     .await
-                    .map_err(|error| ending::of_qemu(&error))?,
-            ),
+                    .map_err(|error| ending::of_qemu(&error))?
+            }),
             None => None,
         };
         let asked = match &monitor {

@@ -1,21 +1,15 @@
-//! Sets the source's QEMU up for a migration through sealift, and puts everything back when it comes to nothing.
+//! Sets the source's QEMU up for a migration through sealift.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealift_qemu::Error;
 use sealift_qemu::machine::Machine;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-/// What QEMU had before.
-#[derive(Clone, Debug)]
-pub(crate) struct Before {
-    capabilities: BTreeMap<String, bool>,
-    parameters: Map<String, Value>,
-}
+use crate::settings::{BANDWIDTH, DOWNTIME, TLS, ZERO_PAGES};
 
 /// Capabilities that would keep pages from being recognised, or take the hand-off out of sealift's hands.
-const OFF: [&str; 13] = [
+const OFF: [&str; 14] = [
     "auto-converge",
     "background-snapshot",
     "compress",
@@ -23,6 +17,7 @@ const OFF: [&str; 13] = [
     "mapped-ram",
     "multifd",
     "pause-before-switchover",
+    "postcopy-preempt",
     "postcopy-ram",
     "rdma-pin-all",
     "x-colo",
@@ -50,46 +45,17 @@ pub(crate) fn set_up(
     ]);
     machine.set_capabilities(&wanted)?;
     let millis = u64::try_from(max_downtime.as_millis()).unwrap_or(u64::MAX);
-    let parameters = [
+    let mut parameters = vec![
         (DOWNTIME, json!(millis)),
         (BANDWIDTH, json!(UNLIMITED)),
         // sealift seals.
         (TLS, json!("")),
     ];
+    // By 9.0's own way pages of zeros are only named in multifd's heads, and would be in no version map.
+    if machine.parameters()?.contains_key(ZERO_PAGES) {
+        parameters.push((ZERO_PAGES, json!("legacy")));
+    }
+    let parameters = parameters.into_iter();
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
-    machine.set_parameters(parameters.into_iter().collect())
-}
-
-const TLS: &str = "tls-creds";
-const DOWNTIME: &str = "downtime-limit";
-const BANDWIDTH: &str = "max-bandwidth";
-const CHANNELS: &str = "multifd-channels";
-const COMPRESSION: &str = "multifd-compression";
-
-impl Before {
-    /// Asks for it.
-    pub(crate) fn of(machine: &mut Machine) -> Result<Self, Error> {
-        let parameters = machine.parameters()?;
-        let kept = [DOWNTIME, BANDWIDTH, TLS, CHANNELS, COMPRESSION];
-        let kept = kept.into_iter().filter_map(|name| {
-            let value = parameters.get(name)?;
-            Some((name.to_owned(), value.clone()))
-        });
-        Ok(Self {
-            parameters: kept.collect(),
-            capabilities: machine.capabilities()?,
-        })
-    }
-
-    /// Puts it back.
-    pub(crate) fn restore(&self, machine: &mut Machine) -> Result<(), Error> {
-        let capabilities: Vec<_> = self
-            .capabilities
-            .iter()
-            .map(|(name, &on)| (name.as_str(), on))
-            .collect();
-        let capabilities = machine.set_capabilities(&capabilities);
-        machine.set_parameters(self.parameters.clone())?;
-        capabilities.map(drop)
-    }
+    machine.set_parameters(parameters.collect())
 }

@@ -26,6 +26,8 @@ pub(crate) struct Story {
     stage: Stage,
     rounds: u64,
     stopped_ns: Option<u64>,
+    /// From the order to the word that the guest is live.
+    time: Option<Duration>,
     qemu_downtime: Option<Duration>,
     teller: Teller,
     /// The receiver has said that nothing of the guest is left there.
@@ -58,6 +60,7 @@ impl Story {
             stage: Stage::Reservation,
             rounds: 0,
             stopped_ns: None,
+            time: None,
             qemu_downtime: None,
             teller: Teller::Us,
             receiver_let_go: false,
@@ -94,6 +97,7 @@ impl Story {
             StageChange::Prepared { .. } => self.stage(Stage::Commitment),
             StageChange::Abort(_) => self.teller = Teller::Peer,
             StageChange::Aborted => self.receiver_let_go = true,
+            StageChange::Active { .. } => self.time = Some(self.started.elapsed()),
             _ => {}
         }
     }
@@ -272,7 +276,7 @@ impl Story {
         Report {
             guest: facts.guest.clone(),
             peer: facts.peer.clone(),
-            time: self.started.elapsed(),
+            time: self.time.unwrap_or_else(|| self.started.elapsed()),
             rounds: self.rounds,
             traffic: traffic(standing),
             records: Records {

@@ -117,6 +117,15 @@ pub(super) fn gone() -> Failure {
     )
 }
 
+/// QEMU ended, and nothing of the guest could run elsewhere.
+pub(super) fn gone_early() -> Failure {
+    Failure::new(
+        ErrorKind::Qemu,
+        Fault::Source,
+        "the source's QEMU ended, and its guest with it: see its log; nothing of it runs at the destination",
+    )
+}
+
 /// The receiver has something else.
 pub(super) fn differs(what: &str) -> Failure {
     Failure::new(

@@ -41,7 +41,7 @@ pub(super) fn before_shut(state: State, event: Event) -> Turn {
         Event::QemuFailed(why) | Event::Failed(why) => abort(why),
         Event::QemuClosed { .. } => abort(failures::closed_early()),
         Event::QemuGone => {
-            let why = failures::gone();
+            let why = failures::gone_early();
             (
                 State::Over,
                 vec![

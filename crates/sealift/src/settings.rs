@@ -1,0 +1,56 @@
+//! QEMU's settings for a migration, as somebody else had made them: kept before sealift makes its own, and put back.
+//!
+//! ```text
+//!   source        ─ set up ─▶ migrates ─ comes to nothing ─▶ put back
+//!   destination   ─ set up ─▶ takes the guest, which goes on ─▶ put back: its next migration is not sealift's to arrange
+//! ```
+
+use std::collections::BTreeMap;
+
+use sealift_qemu::Error;
+use sealift_qemu::machine::Machine;
+use serde_json::{Map, Value};
+
+/// QEMU's names of the parameters that sealift sets.
+pub(crate) const TLS: &str = "tls-creds";
+pub(crate) const DOWNTIME: &str = "downtime-limit";
+pub(crate) const BANDWIDTH: &str = "max-bandwidth";
+/// How it looks for pages of zeros (9.0 and later).
+pub(crate) const ZERO_PAGES: &str = "zero-page-detection";
+const CHANNELS: &str = "multifd-channels";
+const COMPRESSION: &str = "multifd-compression";
+
+/// What QEMU had before.
+#[derive(Clone, Debug)]
+pub(crate) struct Before {
+    capabilities: BTreeMap<String, bool>,
+    parameters: Map<String, Value>,
+}
+
+impl Before {
+    /// Asks for it.
+    pub(crate) fn of(machine: &mut Machine) -> Result<Self, Error> {
+        let parameters = machine.parameters()?;
+        let kept = [DOWNTIME, BANDWIDTH, TLS, CHANNELS, COMPRESSION, ZERO_PAGES];
+        let kept = kept.into_iter().filter_map(|name| {
+            let value = parameters.get(name)?;
+            Some((name.to_owned(), value.clone()))
+        });
+        Ok(Self {
+            parameters: kept.collect(),
+            capabilities: machine.capabilities()?,
+        })
+    }
+
+    /// Puts it back, as much of it as QEMU takes.
+    pub(crate) fn restore(&self, machine: &mut Machine) -> Result<(), Error> {
+        let capabilities: Vec<_> = self
+            .capabilities
+            .iter()
+            .map(|(name, &on)| (name.as_str(), on))
+            .collect();
+        let capabilities = machine.set_capabilities(&capabilities);
+        machine.set_parameters(self.parameters.clone())?;
+        capabilities.map(drop)
+    }
+}
