@@ -75,7 +75,7 @@ pub struct Transfer {
     /// The name in the receiver's certificate, where that is another than the host in --to.
     #[arg(long, value_name = "NAME")]
     peer_name: Option<String>,
-    /// TCP connections that carry the guest's memory, 1 to 256 [default: as many as help].
+    /// TCP connections that carry the guest's memory, 1 to 256; a receiver takes at most 16 [default: as many as help].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub lanes: Option<u16>,
     /// The longest that the guest may stand still when it moves: 300ms, 2s. sealift lets QEMU stop the guest when what is left

@@ -171,8 +171,8 @@ fn session(
 }
 
 /// Lets guests go first where processors are short: this process has a dozen threads, a guest one for each of its processors, and the system
-/// divides by threads. At a third of their weight both get about what they have under QEMU's own migration. Whoever has chosen a priority
-/// for this process keeps it.
+/// divides by threads. At a third of their weight both get about what they have under QEMU's own migration. Whoever has chosen another
+/// priority than the usual for this process keeps it.
 fn give_way() {
     const NICE: i32 = 5;
     if rustix::process::getpriority_process(None) == Ok(0) {

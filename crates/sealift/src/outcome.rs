@@ -161,7 +161,6 @@ enum Whereabouts {
     /// QEMU had finished, and does not run it.
     SourceStopped,
     /// QEMU was not asked whether it runs it.
-    #[serde(rename = "source")]
     SourceUnasked,
     Unknown,
     File,

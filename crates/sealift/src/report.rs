@@ -38,6 +38,8 @@ pub struct Report {
     pub records: Records,
     /// Lanes that were used.
     pub lanes: u16,
+    /// Channels that the source's QEMU opened, the main one among them.
+    pub channels: u64,
     /// How long the guest stood still; none if it did not run.
     pub blackout: Option<Blackout>,
     /// The key exchange.

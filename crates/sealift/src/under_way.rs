@@ -6,7 +6,7 @@
 //!   └──────────── [done] ◀─────────────┘
 //! ```
 //!
-//! None of it ends with the session: a QEMU that was told to go on still announces itself when the session is over.
+//! None of it ends with the session, and nothing waits for it: what must be done before the program ends is awaited where it is ordered.
 
 use std::future::Future;
 

@@ -138,6 +138,7 @@ fn report() -> Report {
             opaque: Opaque { raw_bytes: 412_000 },
         },
         lanes: 4,
+        channels: 3,
         blackout: Some(blackout()),
         suite: Suite::X25519MlKem768,
         tls: Some("TLS 1.3".into()),

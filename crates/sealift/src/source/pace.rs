@@ -187,9 +187,14 @@ impl Pace {
         lock(&self.state).rounds = Rounds::new(self.packet_pages.saturating_mul(parallel));
     }
 
+    /// How many channels QEMU has opened.
+    pub(crate) fn channels(&self) -> u64 {
+        self.channels.load(Ordering::Relaxed)
+    }
+
     /// Bytes of content that each channel may have on its way.
     pub(crate) fn window(&self) -> u64 {
-        let share = WINDOW_MAX / self.channels.load(Ordering::Relaxed).max(1);
+        let share = WINDOW_MAX / self.channels().max(1);
         self.window.load(Ordering::Relaxed).min(share)
     }
 

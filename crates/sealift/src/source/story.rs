@@ -199,7 +199,8 @@ impl Story {
                 self.tell(What::Verification(verification));
                 // What is left counts too, but nobody waits for it any more.
                 self.rounds += pace.take_rounds().len() as u64 + 1;
-                let report = self.report(standing, blackout, verification, managed);
+                let mut report = self.report(standing, blackout, verification, managed);
+                report.channels = pace.channels();
                 self.tell(What::Report(Box::new(report)));
                 let name = self.facts.guest.name.as_deref().unwrap_or("the guest");
                 let ending = match &self.facts.peer {
@@ -288,6 +289,7 @@ impl Story {
                 },
             },
             lanes: facts.lanes,
+            channels: 1,
             blackout,
             suite: facts.suite,
             tls: facts.tls.clone(),

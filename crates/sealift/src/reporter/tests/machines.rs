@@ -95,6 +95,7 @@ fn the_report_is_whole_for_machines() {
                 "opaque": {"raw_bytes": 412_000},
             },
             "lanes": 4,
+            "channels": 3,
             "blackout": {"qemu_downtime_ms": 5.0, "true_ms": 23.456, "uncertainty_ms": 0.31},
             "suite": "X25519+ML-KEM-768", "tls": "TLS 1.3",
             "verification": {
