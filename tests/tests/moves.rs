@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 enum By {
     /// `sealift migrate`, to a QEMU that the receiver lets listen.
     Migrate,
-    /// `sealift migrate`, to a QEMU that listens already, and takes no second channel any more.
+    /// `sealift migrate`, to a QEMU that listens already.
     MigrateListening,
     /// `sealift send` and `receive`; QEMU connects by a unix socket.
     Unix,
@@ -165,10 +165,8 @@ impl Case {
 
     /// How many QEMU opens.
     fn channels(&self) -> u64 {
-        let modern = self.from.is_modern() && self.to.is_modern();
         match self.by {
             By::Multifd(channels) => 1 + channels,
-            By::Migrate if modern && self.qmp == Qmp::Both => 3,
             _ => 1,
         }
     }

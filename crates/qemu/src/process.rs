@@ -57,7 +57,8 @@ impl Process {
 
 /// The QEMU at the other end of a unix socket; none where that is somebody else, who passes on what is said, or cannot be known.
 pub(crate) fn qemu(socket: impl AsFd) -> Option<u32> {
-    let pid = peer(socket)?;
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?;
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     is_qemu(&program).then_some(pid)
 }
@@ -66,12 +67,6 @@ pub(crate) fn qemu(socket: impl AsFd) -> Option<u32> {
 fn is_qemu(program: &Path) -> bool {
     let name = program.file_name().and_then(OsStr::to_str);
     name.is_some_and(|name| name.contains("qemu") || name.starts_with("kvm"))
-}
-
-/// The process at the other end of a unix socket.
-pub(crate) fn peer(socket: impl AsFd) -> Option<u32> {
-    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
-    u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
 }
 
 #[cfg(test)]

@@ -148,7 +148,6 @@ fn session(
             }
         },
     };
-    give_way();
     let face = output.face(std::io::stderr().is_terminal(), stdout);
     let started =
         Reporter::new(face, output.verbose).and_then(|reporter| Ok((reporter, runtime()?)));
@@ -168,17 +167,6 @@ fn session(
         what: What::Outcome(ending.clone()),
     });
     ExitCode::from(&ending)
-}
-
-/// Lets guests go first where processors are short: this process has a dozen threads, a guest one for each of its processors, and the system
-/// divides by threads. At a third of their weight both get about what they have under QEMU's own migration. Whoever has chosen another
-/// priority than the usual for this process keeps it.
-fn give_way() {
-    const NICE: i32 = 5;
-    if rustix::process::getpriority_process(None) == Ok(0) {
-        // Without it the guest is slower, and nothing else.
-        let _ = rustix::process::nice(NICE);
-    }
 }
 
 /// One thread: what takes time has threads of its own.

@@ -29,7 +29,6 @@ type Question = Box<dyn FnOnce(&mut Machine) + Send>;
 pub(crate) struct Monitor {
     questions: mpsc::Sender<Question>,
     address: Address,
-    pid: Option<u32>,
     process: Option<Arc<Process>>,
 }
 
@@ -37,7 +36,6 @@ impl Monitor {
     /// Connects. Blocks for as long as QEMU takes to greet.
     pub(crate) fn connect(address: &Address) -> Result<Self, Error> {
         let mut machine = Machine::connect(address, PATIENCE)?;
-        let pid = machine.pid();
         let process = machine.process().map(Arc::new);
         let (questions, asked) = mpsc::channel::<Question>();
         thread::Builder::new()
@@ -54,7 +52,6 @@ impl Monitor {
         Ok(Self {
             questions,
             address: address.clone(),
-            pid,
             process,
         })
     }
@@ -117,11 +114,6 @@ impl Monitor {
             return false;
         };
         process.kill().is_ok() && self.ends_within(in_good_order).await
-    }
-
-    /// The process, where its socket is a unix socket.
-    pub(crate) const fn pid(&self) -> Option<u32> {
-        self.pid
     }
 
     /// Where its socket is.

@@ -15,10 +15,6 @@ use serde_json::{Map, Value};
 pub(crate) const TLS: &str = "tls-creds";
 pub(crate) const DOWNTIME: &str = "downtime-limit";
 pub(crate) const BANDWIDTH: &str = "max-bandwidth";
-/// How it looks for pages of zeros (9.0 and later).
-pub(crate) const ZERO_PAGES: &str = "zero-page-detection";
-const CHANNELS: &str = "multifd-channels";
-const COMPRESSION: &str = "multifd-compression";
 
 /// What QEMU had before.
 #[derive(Clone, Debug)]
@@ -31,7 +27,7 @@ impl Before {
     /// Asks for it.
     pub(crate) fn of(machine: &mut Machine) -> Result<Self, Error> {
         let parameters = machine.parameters()?;
-        let kept = [DOWNTIME, BANDWIDTH, TLS, CHANNELS, COMPRESSION, ZERO_PAGES];
+        let kept = [DOWNTIME, BANDWIDTH, TLS];
         let kept = kept.into_iter().filter_map(|name| {
             let value = parameters.get(name)?;
             Some((name.to_owned(), value.clone()))

@@ -62,7 +62,6 @@ fn saved(folder: &Path) -> Result<(), Box<dyn Error>> {
             machine: Text::explaining("pc-q35-10.0"),
             blocks: RamBlocks::new(vec![block])?,
             memory_needed: 1 << 30,
-            channels: None,
         },
         software: Text::cut("sealift"),
         saved_ns: 1,

@@ -92,12 +92,6 @@ impl Channel {
         }
     }
 
-    /// The process that opened it, where it came over a unix socket.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        crate::process::peer(&*self.read)
-    }
-
     /// What QEMU says first, without taking it: waits until that fills the buffer, or QEMU has closed its end, or for so long. Returns how many
     /// bytes there are. Only a socket can be looked into.
     pub fn peek(&self, buffer: &mut [u8], within: Duration) -> io::Result<usize> {

@@ -167,20 +167,6 @@ impl Machine {
         Ok(missing)
     }
 
-    /// Memory goes over so many channels of its own, as it is; 0 for none. Both ends need the same.
-    pub fn set_multifd(&mut self, channels: u8) -> Result<(), Error> {
-        self.set_capabilities(&[("multifd", channels > 0)])?;
-        if channels == 0 {
-            return Ok(());
-        }
-        let parameters = [
-            ("multifd-channels", json!(channels)),
-            ("multifd-compression", json!("none")),
-        ];
-        let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
-        self.set_parameters(parameters.into_iter().collect())
-    }
-
     /// Before QEMU 10.0: asks it to leave the disks to the source until the guest first runs, so that a destination that
     /// is kept paused holds no image locks. Later ones do so by themselves. Returns whether it will be so.
     pub fn late_block_activate(&mut self) -> Result<bool, Error> {

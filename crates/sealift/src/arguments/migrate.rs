@@ -12,9 +12,7 @@ use crate::units::Bandwidth;
 /// fails before the hand-off is decided, the guest goes on here, as if nothing had been. Ctrl-C does the same; once the
 /// hand-off is decided it is not heeded any more.
 ///
-/// At the other end sealift receive must wait, with a QEMU that was started with -incoming; with -incoming defer it is quickest.
-///
-/// sealift runs at nice 5, unless it was started with a priority of its own: where processors are short, guests go first.
+/// At the other end sealift receive must wait, with a QEMU that was started with -incoming.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

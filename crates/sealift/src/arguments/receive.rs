@@ -41,8 +41,8 @@ pub struct Arguments {
     /// Who this host is.
     #[command(flatten)]
     pub identity: Identity,
-    /// Where QEMU waits: unix:PATH or tcp:HOST:PORT of its -incoming; one with -incoming defer and --qmp is told to listen there, which is
-    /// faster. Without it QEMU is at standard input and output.
+    /// Where QEMU waits: unix:PATH or tcp:HOST:PORT of its -incoming; one with -incoming defer and --qmp is told to listen there.
+    /// Without it QEMU is at standard input and output.
     #[arg(long, value_name = "ADDRESS")]
     pub qemu: Option<Address>,
     /// QEMU's control socket: unix:PATH, the path alone, or tcp:HOST:PORT.

@@ -170,9 +170,8 @@ impl Arrival {
             )),
             Some(_) => admission::decide(considering.admission(), taken.waiting.as_ref()),
         };
-        let channels = considering.admission().channels;
         let ready = match decided {
-            Ok(free) => taken.prepare(channels).await.map(|()| free).map_err(|why| {
+            Ok(free) => taken.prepare().await.map(|()| free).map_err(|why| {
                 let why = format!("the destination's QEMU cannot be made ready: {why}");
                 admission::refused(RefusalKind::Destination, &why)
             }),

@@ -126,7 +126,7 @@ async fn begin(
         .fault(Fault::User)
         .in_file()
     })?;
-    let prepared = taken.prepare(None).await;
+    let prepared = taken.prepare().await;
     prepared.map_err(|why| {
         Ending::new(Kind::Host, why)
             .fault(Fault::ThisHost)

@@ -64,7 +64,6 @@ impl Taken {
                 managed: false,
                 switchover_ack: false,
                 qemu: None,
-                multifd: false,
             },
             waiting: None,
             before: None,
@@ -78,24 +77,19 @@ impl Taken {
             return Ok(Self::unasked(target));
         };
         let monitor = Monitor::open(address).await?;
-        let (waiting, version, switchover_ack, multifd, listened) = monitor
+        let (waiting, version, switchover_ack, listened) = monitor
             .ask(|machine| {
                 let waiting = Waiting::ask(machine)?;
                 let capabilities = machine.capabilities()?;
                 let listened = machine.migration()?.status != MigrationStatus::None;
-                // QEMU takes it before it listens, and not later; an earlier session may have set it.
-                let multifd = capabilities.get(MULTIFD).is_some_and(|&on| on || !listened);
                 Ok((
                     waiting,
                     machine.version().to_string(),
                     capabilities.contains_key(SWITCHOVER_ACK),
-                    multifd,
                     listened,
                 ))
             })
             .await?;
-        // Standard streams are one channel. Those that know the gate tell channels apart by what they say first.
-        let multifd = multifd && switchover_ack && matches!(target.endpoint, Endpoint::Address(_));
         Ok(Self {
             target,
             monitor: Some(monitor),
@@ -103,7 +97,6 @@ impl Taken {
                 managed: true,
                 switchover_ack,
                 qemu: Text::cut(&version),
-                multifd,
             },
             waiting: Some(waiting),
             before: None,
@@ -111,9 +104,8 @@ impl Taken {
         })
     }
 
-    /// Makes it ready: it will not start the guest by itself, holds no image locks while it is paused, and listens. It takes memory over as
-    /// many `channels`, if the source says so.
-    pub(crate) async fn prepare(&mut self, channels: Option<u8>) -> Result<(), String> {
+    /// Makes it ready: it will not start the guest by itself, holds no image locks while it is paused, and listens.
+    pub(crate) async fn prepare(&mut self) -> Result<(), String> {
         let Some(monitor) = &self.monitor else {
             return Ok(());
         };
@@ -132,9 +124,6 @@ impl Taken {
                     ("events", true),
                 ];
                 machine.set_capabilities(&capabilities)?;
-                if let Some(channels) = channels {
-                    machine.set_multifd(channels)?;
-                }
                 machine.late_block_activate()?;
                 machine.stop()?;
                 // Started with `-incoming defer`.
@@ -197,7 +186,5 @@ impl Target {
 
 /// QEMU's names of capabilities that both ends set.
 pub(crate) const RETURN_PATH: &str = "return-path";
-/// Memory goes over channels of its own.
-const MULTIFD: &str = "multifd";
 /// The destination says when the guest may be stopped (8.1 and later).
 pub(crate) const SWITCHOVER_ACK: &str = "switchover-ack";

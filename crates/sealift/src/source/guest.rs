@@ -79,9 +79,8 @@ pub(crate) fn admission(
     asked: Option<&Asked>,
     name: Option<&str>,
     page_size: PageSize,
-    channels: Option<u8>,
 ) -> Result<Admission, Ending> {
-    build(facts, asked, name, page_size, channels)
+    build(facts, asked, name, page_size)
         .map_err(|invalid| Ending::because(Kind::StillAtSource, &invalid).fault(Fault::Guest))
 }
 
@@ -90,7 +89,6 @@ fn build(
     asked: Option<&Asked>,
     name: Option<&str>,
     page_size: PageSize,
-    channels: Option<u8>,
 ) -> Result<Admission, Invalid> {
     let name = name
         .or_else(|| asked.and_then(|asked| asked.name.as_deref()))
@@ -120,7 +118,6 @@ fn build(
         machine: Text::new("Admission.machine", machine.to_owned())?,
         blocks,
         memory_needed,
-        channels,
     })
 }
 

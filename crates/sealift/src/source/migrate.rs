@@ -8,9 +8,10 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_pages::PageSize;
 use sealift_qemu::machine::{Machine, MigrationStatus};
+use tokio::sync::mpsc;
 
-use super::doorway::{self, CHANNELS, Opened};
 use super::guest::Asked;
+use super::outlet;
 use super::setup::set_up;
 use super::{Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, read_prologue};
 use crate::ending::{self, whole};
@@ -166,25 +167,20 @@ async fn migrate(
     asked: Asked,
     mut signals: Signals,
 ) -> Ending {
-    let destination = asking.negotiated.destination();
-    let several = destination.multifd && asked.knows_gate;
     let opened = tokio::select! {
-        opened = doorway::open(monitor, if several { CHANNELS } else { 0 }) => opened,
+        opened = outlet::open(monitor) => opened,
         () = signals.next() => Err(cancelled()),
     };
-    let Opened {
-        main,
-        further,
-        channels,
-        doorway: _until_the_end,
-    } = match opened {
-        Ok(opened) => opened,
+    let main = match opened {
+        Ok(main) => main,
         Err(ending) => {
-            // It may still be on its way to a channel. One that has not begun has nothing to cancel.
+            // It may still be on its way to the channel. One that has not begun has nothing to cancel.
             let _ = monitor.ask(Machine::cancel).await;
             return asking.decline(ending).await;
         }
     };
+    // Nothing else is opened: multifd is off.
+    let (_, further) = mpsc::channel(1);
     let closer = main.closer();
     let (read, write) = main.split();
     let prologue = tokio::select! {
@@ -205,7 +201,6 @@ async fn migrate(
         further,
         monitor: Some(monitor.clone()),
         asked: Some(asked),
-        channels: Some(channels),
     };
     let ending = go(way, asking, qemu, signals).await;
     closer.close();

@@ -11,13 +11,13 @@
 
 mod carry;
 mod channels;
-mod doorway;
 mod filling;
 mod guest;
 mod ingest;
 mod intake;
 mod link;
 mod migrate;
+mod outlet;
 mod pace;
 mod parallel;
 mod pipeline;
@@ -165,8 +165,6 @@ pub(crate) struct Qemu {
     further: mpsc::Receiver<Channel>,
     monitor: Option<Monitor>,
     asked: Option<Asked>,
-    /// How many channels for memory it was told to open, where sealift told it.
-    channels: Option<u8>,
 }
 
 /// A new session's id.
@@ -296,7 +294,7 @@ fn admission(way: &Way, asking: &Asking, qemu: &Qemu) -> Result<Admission, Endin
             .advice("use sealift send, which sees the guest first"));
     }
     let name = way.name.as_deref();
-    guest::admission(facts, qemu.asked.as_ref(), name, page_size, qemu.channels)
+    guest::admission(facts, qemu.asked.as_ref(), name, page_size)
 }
 
 async fn journal(
@@ -372,7 +370,6 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         further,
         monitor,
         asked,
-        channels,
     } = qemu;
     let guest = named(&agreed);
     let knows_gate = guest::knows_gate(&prologue.facts, asked.as_ref());
@@ -409,7 +406,6 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
         watch_for_the_end: false,
-        channels: channels.unwrap_or_default(),
         voice: way.voice.of(session),
     };
     let (outbound, pace, sources) = match pipeline.start() {

@@ -52,8 +52,6 @@ pub(super) struct Pipeline {
     pub(super) bandwidth: Option<u64>,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
-    /// Channels for memory that are certain to come.
-    pub(super) channels: u8,
     pub(super) voice: Voice,
 }
 
@@ -91,10 +89,6 @@ impl Pipeline {
 
         let (told, from_ingest) = mpsc::unbounded_channel();
         let quiesce = Arc::new(Quiesce::default());
-        // Known before they are there: a guest that stands still may be through before they were looked at.
-        for number in 1..=u16::from(self.channels) {
-            quiesce.join(number);
-        }
         let (stream_page_size, uuid) = (self.prologue.facts.page_size, self.prologue.facts.uuid);
         let (ingest, begun) = Ingest::new(
             self.prologue,

@@ -159,7 +159,7 @@ impl Save<'_> {
         } = source;
         let page_size = page_size(&prologue.facts)?;
         let name = self.arguments.guest.as_deref();
-        let admission = guest::admission(&prologue.facts, asked.as_ref(), name, page_size, None)?;
+        let admission = guest::admission(&prologue.facts, asked.as_ref(), name, page_size)?;
         let session = new_session()?;
         let blocks = admission.blocks.clone();
         let guest = Guest {
@@ -211,7 +211,6 @@ impl Save<'_> {
             max_downtime: self.arguments.transfer.max_downtime(),
             bandwidth: None,
             watch_for_the_end: true,
-            channels: 0,
             voice: story.voice.clone(),
         };
         let (outbound, pace, sources) = pipeline.start()?;

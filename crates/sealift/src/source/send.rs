@@ -139,7 +139,6 @@ async fn session(
                 further,
                 monitor,
                 asked,
-                channels: None,
             };
             go(way, asking, qemu, signals).await
         }

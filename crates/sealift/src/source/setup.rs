@@ -6,7 +6,7 @@ use sealift_qemu::Error;
 use sealift_qemu::machine::Machine;
 use serde_json::json;
 
-use crate::settings::{BANDWIDTH, DOWNTIME, TLS, ZERO_PAGES};
+use crate::settings::{BANDWIDTH, DOWNTIME, TLS};
 
 /// Capabilities that would keep pages from being recognised, or take the hand-off out of sealift's hands.
 const OFF: [&str; 14] = [
@@ -45,17 +45,12 @@ pub(crate) fn set_up(
     ]);
     machine.set_capabilities(&wanted)?;
     let millis = u64::try_from(max_downtime.as_millis()).unwrap_or(u64::MAX);
-    let mut parameters = vec![
+    let parameters = [
         (DOWNTIME, json!(millis)),
         (BANDWIDTH, json!(UNLIMITED)),
         // sealift seals.
         (TLS, json!("")),
     ];
-    // By 9.0's own way pages of zeros are only named in multifd's heads, and would be in no version map.
-    if machine.parameters()?.contains_key(ZERO_PAGES) {
-        parameters.push((ZERO_PAGES, json!("legacy")));
-    }
-    let parameters = parameters.into_iter();
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
-    machine.set_parameters(parameters.collect())
+    machine.set_parameters(parameters.into_iter().collect())
 }

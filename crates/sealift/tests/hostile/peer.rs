@@ -49,7 +49,6 @@ pub(crate) fn admission(blocks: RamBlocks) -> Admission {
         machine: Text::new("machine", "pc-q35-10.0".to_owned()).unwrap(),
         blocks,
         memory_needed,
-        channels: None,
     }
 }
 

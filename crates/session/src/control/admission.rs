@@ -10,7 +10,6 @@ use super::enumeration::enumeration;
 use super::handshake::Offer;
 use super::invalid::{Invalid, Why, array, count, number, present};
 use super::wire;
-use crate::flight::CHANNELS_MAX;
 
 /// A guest that is to move.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,8 +24,6 @@ pub struct Admission {
     pub blocks: RamBlocks,
     /// Memory that the receiver's host must have free.
     pub memory_needed: u64,
-    /// How many channels for memory QEMU opens beside the main one; none where the receiver need not know.
-    pub channels: Option<u8>,
 }
 
 impl Admission {
@@ -156,7 +153,6 @@ impl TryFrom<wire::Admission> for Admission {
             machine: Text::new("Admission.machine", wire.machine)?,
             blocks: RamBlocks::new(blocks.collect::<Result<_, _>>()?)?,
             memory_needed: wire.memory_needed,
-            channels: wire.channels.map(channels).transpose()?,
         })
     }
 }
@@ -178,20 +174,8 @@ impl From<Admission> for wire::Admission {
             machine: admission.machine.into_string(),
             blocks: admission.blocks.0.into_iter().map(block).collect(),
             memory_needed: admission.memory_needed,
-            channels: admission.channels.map(u32::from),
         }
     }
-}
-
-fn channels(found: u32) -> Result<u8, Invalid> {
-    let channels = number(
-        "Admission.channels",
-        found.into(),
-        0,
-        u64::from(CHANNELS_MAX) - 1,
-    )?;
-    // At most 31.
-    Ok(u8::try_from(channels).unwrap_or(u8::MAX))
 }
 
 /// The receiver's answer.

@@ -293,8 +293,6 @@ pub struct Destination {
     pub switchover_ack: bool,
     /// Its version, where it is known.
     pub qemu: Option<Text<255>>,
-    /// It can take memory over channels of its own, and the receiver sets it up for them.
-    pub multifd: bool,
 }
 
 impl TryFrom<wire::Destination> for Destination {
@@ -308,7 +306,6 @@ impl TryFrom<wire::Destination> for Destination {
                 none if none.is_empty() => None,
                 some => Some(Text::new("Destination.qemu", some)?),
             },
-            multifd: wire.multifd,
         })
     }
 }
@@ -319,7 +316,6 @@ impl From<Destination> for wire::Destination {
             managed: destination.managed,
             switchover_ack: destination.switchover_ack,
             qemu: destination.qemu.map(Text::into_string).unwrap_or_default(),
-            multifd: destination.multifd,
         }
     }
 }

@@ -27,7 +27,6 @@ fn header() -> Header {
             blocks: RamBlocks::new(vec![block(b"pc.ram", 1 << 30), block(b"vga", 1 << 24)])
                 .unwrap(),
             memory_needed: 1 << 30,
-            channels: None,
         },
         software: None,
         saved_ns: 1,

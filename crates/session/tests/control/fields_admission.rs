@@ -12,7 +12,6 @@ fn admission() -> wire::Admission {
         machine: "pc-q35-10.0".into(),
         blocks: vec![block("pc.ram")],
         memory_needed: 5,
-        channels: Some(2),
     }
 }
 
@@ -130,24 +129,6 @@ fn a_stream_that_was_not_understood_has_no_blocks() {
         received.message,
         Message::Admission(guest) if guest.blocks.as_slice().is_empty()
     ));
-}
-
-#[test]
-fn a_guest_has_at_most_31_channels_for_memory() {
-    let mut guest = admission();
-    guest.channels = Some(32);
-    let why = Why::Number {
-        least: 0,
-        most: 31,
-        found: 32,
-    };
-    invalid(Kind::Admission(guest), "Admission.channels", why);
-    for channels in [None, Some(0), Some(31)] {
-        let mut guest = admission();
-        guest.channels = channels;
-        let guest: Admission = guest.try_into().unwrap();
-        assert_eq!(guest.channels.map(u32::from), channels);
-    }
 }
 
 #[test]

@@ -88,7 +88,6 @@ fn unknown_fields_are_ignored_at_every_level() {
         machine: "pc-q35-10.0".into(),
         blocks: vec![],
         memory_needed: 5,
-        channels: None,
     }
     .encode_to_vec();
     let mut block = wire::RamBlock {

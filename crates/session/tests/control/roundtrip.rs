@@ -94,18 +94,13 @@ fn offer() -> impl Strategy<Value = Offer> {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    let destination = (
-        any::<bool>(),
-        any::<bool>(),
-        prop::option::of(text()),
-        any::<bool>(),
-    )
-        .prop_map(|(managed, switchover_ack, qemu, multifd)| Destination {
+    let destination = (any::<bool>(), any::<bool>(), prop::option::of(text())).prop_map(
+        |(managed, switchover_ack, qemu)| Destination {
             managed,
             switchover_ack,
             qemu,
-            multifd,
-        });
+        },
+    );
     (
         any::<u16>(),
         any::<u8>(),
@@ -135,25 +130,15 @@ fn admission() -> impl Strategy<Value = Admission> {
             };
             RamBlocks::new(blocks.into_iter().map(block).collect()).unwrap()
         });
-    let channels = prop::option::of(0u8..32);
-    (
-        text(),
-        any::<[u8; 16]>(),
-        text(),
-        blocks,
-        any::<u64>(),
-        channels,
+    (text(), any::<[u8; 16]>(), text(), blocks, any::<u64>()).prop_map(
+        |(name, uuid, machine, blocks, memory_needed)| Admission {
+            name,
+            uuid,
+            machine,
+            blocks,
+            memory_needed,
+        },
     )
-        .prop_map(
-            |(name, uuid, machine, blocks, memory_needed, channels)| Admission {
-                name,
-                uuid,
-                machine,
-                blocks,
-                memory_needed,
-                channels,
-            },
-        )
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {

@@ -78,7 +78,6 @@ pub(crate) fn abilities() -> Abilities {
             managed: true,
             switchover_ack: true,
             qemu: Some(text("10.0.2")),
-            multifd: true,
         },
     }
 }
@@ -94,7 +93,6 @@ pub(crate) fn admission() -> Admission {
         blocks: RamBlocks::new(vec![block(b"pc.ram", 1 << 20), block(b"pc.bios", 1 << 18)])
             .unwrap(),
         memory_needed: 2 << 20,
-        channels: Some(2),
     }
 }
 
