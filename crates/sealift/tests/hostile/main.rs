@@ -18,7 +18,7 @@ use sealift_session::control::{
 };
 use sealift_session::lane::LaneHello;
 
-use peer::{Peer, admission, blocks, run};
+use peer::{Admitted, Peer, admission, blocks, run};
 use victim::{MIB, Victim};
 
 /// A receiver's threads, queues and buffers before it has a guest, and as much again: what it has without any attack is half of this.
@@ -121,9 +121,10 @@ fn lanes_that_prove_nothing_displace_none() {
                 if session == ours {
                     *bytes.last_mut().unwrap() ^= 1;
                 }
-                if let Ok(mut stream) = TcpStream::connect(victim.address()) {
-                    let _ = stream.write_all(&bytes);
-                }
+                let mut stream = TcpStream::connect(victim.address()).unwrap();
+                let _ = stream.write_all(&bytes);
+                // Until it was looked at: more strangers at once are not let in, and a true lane would be one of them.
+                let _ = stream.read_to_end(&mut Vec::new());
             }
         }
         // The true ones still find their places.
@@ -146,6 +147,20 @@ fn lanes_that_prove_nothing_displace_none() {
     victim.ends();
 }
 
+/// A guest was admitted, its lanes are open, and its pages could flow.
+async fn begun(victim: &Victim) -> (Admitted, Vec<TcpStream>) {
+    let peer = Peer::greet(victim, 1).await.unwrap();
+    let admitted = peer.admit(admission(blocks(&[("pc.ram", 8 * MIB)]))).await;
+    let mut admitted = admitted.unwrap();
+    let tokens = admitted.tokens().await;
+    let lanes = admitted.open_lanes(victim, &tokens);
+    admitted
+        .peer
+        .say(Message::StageChange(StageChange::PreCopy));
+    victim.qemu_is_connected();
+    (admitted, lanes)
+}
+
 /// Stages that are not its to say, once pages could flow.
 #[test]
 fn a_source_that_hands_over_what_it_has_not_sent_is_ended() {
@@ -162,15 +177,7 @@ fn a_source_that_hands_over_what_it_has_not_sent_is_ended() {
     ] {
         let victim = Victim::new();
         run(async {
-            let peer = Peer::greet(&victim, 1).await.unwrap();
-            let admitted = peer.admit(admission(blocks(&[("pc.ram", 8 * MIB)]))).await;
-            let mut admitted = admitted.unwrap();
-            let tokens = admitted.tokens().await;
-            let lanes = admitted.open_lanes(&victim, &tokens);
-            admitted
-                .peer
-                .say(Message::StageChange(StageChange::PreCopy));
-            victim.qemu_is_connected();
+            let (mut admitted, lanes) = begun(&victim).await;
             admitted.peer.say(Message::StageChange(change));
             admitted.peer.is_ended().await;
             drop(lanes);
@@ -186,15 +193,7 @@ fn a_source_that_hands_over_what_it_has_not_sent_is_ended() {
 fn announcements_without_end_take_no_memory() {
     let victim = Victim::new();
     run(async {
-        let peer = Peer::greet(&victim, 1).await.unwrap();
-        let admitted = peer.admit(admission(blocks(&[("pc.ram", 8 * MIB)]))).await;
-        let mut admitted = admitted.unwrap();
-        let tokens = admitted.tokens().await;
-        let _lanes = admitted.open_lanes(&victim, &tokens);
-        admitted
-            .peer
-            .say(Message::StageChange(StageChange::PreCopy));
-        victim.qemu_is_connected();
+        let (admitted, _lanes) = begun(&victim).await;
         for epoch in 10..200_000 {
             let epoch = Epoch::new(0, Direction::SourceToReceiver, epoch, 0).unwrap();
             if !admitted
