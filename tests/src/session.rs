@@ -81,6 +81,13 @@ impl Order {
         self
     }
 
+    /// So slow that the guest never gets there.
+    #[must_use]
+    pub fn crawling(&self) -> Self {
+        self.clone()
+            .with(["--bandwidth", "200kbit", "--max-downtime", "1ms"])
+    }
+
     /// What QEMU takes after `exec:`; what the program tells goes into the file.
     #[must_use]
     pub fn shell(&self, told: &Path) -> String {

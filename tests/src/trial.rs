@@ -15,9 +15,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::certificates::{Certificates, Validity};
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{Guest, Launch, PATIENCE};
 use crate::hosts::Hosts;
 use crate::program;
+use crate::qemu::{self, Machine};
 use crate::session::{Order, Session};
 use crate::{Context, Error};
 
@@ -72,6 +73,18 @@ impl Trial {
     #[must_use]
     pub fn certificates(&self) -> &Certificates {
         &self.certificates
+    }
+
+    /// A guest that runs on host a and checks its memory.
+    pub fn running(&self, launch: &Launch) -> Result<Guest, Error> {
+        let mut guest = launch.clone().on(self.hosts.a()).start()?;
+        guest.wait_tick(2)?;
+        Ok(guest)
+    }
+
+    /// A QEMU that waits for it on host b.
+    pub fn waiting(&self, launch: &Launch) -> Result<Guest, Error> {
+        launch.clone().on(self.hosts.b()).incoming().start()
     }
 
     /// `sealift receive` with these files; nothing is said of QEMU and of who may come.
@@ -149,6 +162,13 @@ impl Trial {
         let record = record.map_err(|error| Error::new(format!("a journal: {error}")))?;
         Ok(record.last().map(|entry| entry.step))
     }
+}
+
+/// The newest QEMU, with a q35 machine.
+pub fn launch() -> Result<Launch, Error> {
+    let all = qemu::all()?;
+    let newest = all.last().ok_or_else(|| Error::new("there is no QEMU"))?;
+    Ok(Launch::new(newest, &newest.machine(Machine::Q35)))
 }
 
 /// The path at which a destination waits.

@@ -12,10 +12,9 @@ use std::time::Instant;
 use sealift_lab::guest::{Guest, Launch, PATIENCE};
 use sealift_lab::migration::goes_on;
 use sealift_lab::program;
-use sealift_lab::qemu::{self, Machine};
 use sealift_lab::session::{Order, Session};
 use sealift_lab::trial::{
-    PORT, RECEIVER, SOURCE, Trial, incoming, listening, runs, runs_on, state, wait_state,
+    self, PORT, RECEIVER, SOURCE, Trial, incoming, listening, runs, runs_on, state, wait_state,
 };
 use serde_json::{Value, json};
 
@@ -25,26 +24,7 @@ const STILL_AT_SOURCE: i32 = 5;
 const CANCELLED: i32 = 7;
 
 fn launch() -> Launch {
-    let qemu = qemu::all().unwrap().pop().unwrap();
-    Launch::new(&qemu, &qemu.machine(Machine::Q35))
-}
-
-fn running(trial: &Trial, launch: &Launch) -> Guest {
-    let mut guest = launch.clone().on(trial.hosts().a()).start().unwrap();
-    guest.wait_tick(2).unwrap();
-    guest
-}
-
-fn waiting(trial: &Trial, launch: &Launch) -> Guest {
-    let launch = launch.clone().on(trial.hosts().b()).incoming();
-    launch.start().unwrap()
-}
-
-/// So slow that the guest never gets there.
-fn crawling(order: &Order) -> Order {
-    order
-        .clone()
-        .with(["--bandwidth", "200kbit", "--max-downtime", "1ms"])
+    trial::launch().unwrap()
 }
 
 /// Puts the sockets of this guest's QEMU where the receiver looks for them.
@@ -78,8 +58,8 @@ fn a_receiver_takes_one_guest_after_the_other_and_refused_ones_between_them() {
     let mut receiver = listening(&receive).unwrap();
     let named = |name: &str| launch().arguments(["-name", name]);
     for name in ["web1", "web2"] {
-        let mut source = running(&trial, &named(name));
-        let other = waiting(&trial, &named("other"));
+        let mut source = trial.running(&named(name)).unwrap();
+        let other = trial.waiting(&named("other")).unwrap();
         serves(&other, directory.path());
         let refused = trial.migrate(&source, PORT).start().unwrap();
         let refused = refused.wait().unwrap();
@@ -87,15 +67,15 @@ fn a_receiver_takes_one_guest_after_the_other_and_refused_ones_between_them() {
         runs_on(&mut source).unwrap();
 
         // One that breaks off in the middle.
-        let broken = waiting(&trial, &named(name));
+        let broken = trial.waiting(&named(name)).unwrap();
         serves(&broken, directory.path());
-        let mut breaks = crawling(&trial.migrate(&source, PORT)).start().unwrap();
+        let mut breaks = trial.migrate(&source, PORT).crawling().start().unwrap();
         breaks.wait_stage("pre_copy").unwrap();
         breaks.kill().unwrap();
         outcomes(&mut receiver, STILL_AT_SOURCE);
         runs_on(&mut source).unwrap();
 
-        let mut destination = waiting(&trial, &named(name));
+        let mut destination = trial.waiting(&named(name)).unwrap();
         serves(&destination, directory.path());
         let moved = trial.migrate(&source, PORT).start().unwrap();
         let moved = moved.wait().unwrap();
@@ -121,9 +101,12 @@ fn outcomes(receiver: &mut Session, code: i32) {
 #[test]
 fn a_receiver_that_is_told_to_end_leaves_the_guest_at_the_source() {
     let trial = Trial::new().unwrap();
-    let (mut source, mut waiting) = (running(&trial, &launch()), waiting(&trial, &launch()));
+    let (mut source, mut waiting) = (
+        trial.running(&launch()).unwrap(),
+        trial.waiting(&launch()).unwrap(),
+    );
     let mut receiver = listening(&trial.managed(&waiting)).unwrap();
-    let sender = crawling(&trial.migrate(&source, PORT)).start().unwrap();
+    let sender = trial.migrate(&source, PORT).crawling().start().unwrap();
     receiver.wait_stage("pre_copy").unwrap();
     // Whoever manages services asks again when it takes too long.
     for _ in 0..3 {
@@ -180,7 +163,7 @@ fn migrate(source: &mut Guest, max_bandwidth: u64) {
 #[test]
 fn a_guest_whose_saving_is_killed_or_ended_runs_on_and_can_be_saved_again() {
     let trial = Trial::new().unwrap();
-    let mut source = running(&trial, &launch());
+    let mut source = trial.running(&launch()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("web1.sealed");
     for killed in [true, false] {
@@ -213,7 +196,7 @@ fn a_guest_whose_saving_is_killed_or_ended_runs_on_and_can_be_saved_again() {
 #[test]
 fn a_guest_that_was_sent_to_nobody_is_not_lost_sight_of() {
     let trial = Trial::new().unwrap();
-    let mut source = running(&trial, &launch());
+    let mut source = trial.running(&launch()).unwrap();
     let out = "tcp:127.0.0.1:4444";
     let control = source.free_control().to_string();
     let send = trial.send(PORT).with(["--listen", out]);

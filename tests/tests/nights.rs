@@ -10,9 +10,8 @@ use std::process::Command;
 
 use sealift_lab::certificates::Validity;
 use sealift_lab::guest::{Guest, Launch};
-use sealift_lab::qemu::{self, Machine};
 use sealift_lab::session::{Ended, Order};
-use sealift_lab::trial::{PORT, RECEIVER, SOURCE, Trial, listening, runs, runs_on, state};
+use sealift_lab::trial::{self, PORT, RECEIVER, SOURCE, Trial, listening, runs, runs_on, state};
 use sealift_lab::whole_matrix;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,30 +26,11 @@ const IN_DOUBT: i32 = 6;
 const CANCELLED: i32 = 7;
 
 fn launch() -> Launch {
-    let qemu = qemu::all().unwrap().pop().unwrap();
-    Launch::new(&qemu, &qemu.machine(Machine::Q35))
-}
-
-fn running(trial: &Trial) -> Guest {
-    let mut guest = launch().on(trial.hosts().a()).start().unwrap();
-    guest.wait_tick(2).unwrap();
-    guest
-}
-
-fn waiting(trial: &Trial) -> Guest {
-    let launch = launch().on(trial.hosts().b()).incoming();
-    launch.start().unwrap()
+    trial::launch().unwrap()
 }
 
 fn run(order: &Order) -> Ended {
     order.start().unwrap().wait().unwrap()
-}
-
-/// So slow that the guest never gets there.
-fn crawling(order: &Order) -> Order {
-    order
-        .clone()
-        .with(["--bandwidth", "200kbit", "--max-downtime", "1ms"])
 }
 
 #[track_caller]
@@ -101,7 +81,7 @@ impl Drop for Full {
 #[test]
 fn a_journal_that_cannot_be_written_stops_the_move_and_is_named_at_both_ends() {
     let trial = Trial::new().unwrap();
-    let mut source = running(&trial);
+    let mut source = trial.running(&launch()).unwrap();
     let before = settings(&mut source);
     let full = Full::new();
     for (path, words) in [
@@ -109,7 +89,7 @@ fn a_journal_that_cannot_be_written_stops_the_move_and_is_named_at_both_ends() {
         (Path::new("/etc/passwd"), "cannot write the journal"),
         (Path::new("/proc/sealift"), "cannot write the journal"),
     ] {
-        let mut waiting = waiting(&trial);
+        let mut waiting = trial.waiting(&launch()).unwrap();
         let mut receiver = listening(&trial.managed(&waiting)).unwrap();
         let sent = run(&trial
             .migrate(&source, PORT)
@@ -139,7 +119,7 @@ fn a_journal_that_cannot_be_written_stops_the_move_and_is_named_at_both_ends() {
 #[test]
 fn keys_that_do_not_serve_are_named_before_anything_happens() {
     let trial = Trial::new().unwrap();
-    let mut source = running(&trial);
+    let mut source = trial.running(&launch()).unwrap();
     let certificates = trial.certificates();
     let other = certificates.issue("host-q", "10.77.0.9", Validity::Now);
     let other = other.unwrap().join("client-key.pem");
@@ -161,8 +141,8 @@ fn keys_that_do_not_serve_are_named_before_anything_happens() {
 #[test]
 fn a_receivers_own_trouble_is_told_to_the_source() {
     let trial = Trial::new().unwrap();
-    let mut source = running(&trial);
-    let mut waiting = waiting(&trial);
+    let mut source = trial.running(&launch()).unwrap();
+    let mut waiting = trial.waiting(&launch()).unwrap();
     let before = settings(&mut source);
     let send = trial.migrate(&source, PORT);
 
@@ -210,7 +190,7 @@ fn a_receivers_own_trouble_is_told_to_the_source() {
 #[test]
 fn a_qemu_that_migrates_already_is_left_to_it() {
     let trial = Trial::new().unwrap();
-    let mut source = running(&trial);
+    let mut source = trial.running(&launch()).unwrap();
     let slowly = json!({ "max-bandwidth": 1000, "downtime-limit": 7 });
     let qmp = source.qmp();
     qmp.execute("migrate-set-parameters", slowly).unwrap();
@@ -228,7 +208,10 @@ fn a_qemu_that_migrates_already_is_left_to_it() {
 #[test]
 fn a_guest_that_has_gone_is_not_sent_again_and_one_that_has_not_come_is_not_either() {
     let trial = Trial::new().unwrap();
-    let (mut source, mut waiting) = (running(&trial), waiting(&trial));
+    let (mut source, mut waiting) = (
+        trial.running(&launch()).unwrap(),
+        trial.waiting(&launch()).unwrap(),
+    );
     let send = trial.migrate(&source, PORT);
     let arriving = trial
         .migrate(&waiting, PORT)
@@ -249,11 +232,14 @@ fn a_guest_that_has_gone_is_not_sent_again_and_one_that_has_not_come_is_not_eith
 #[test]
 fn two_orders_for_one_guest_are_one_too_many() {
     let trial = Trial::new().unwrap();
-    let (mut source, waiting) = (running(&trial), waiting(&trial));
+    let (mut source, waiting) = (
+        trial.running(&launch()).unwrap(),
+        trial.waiting(&launch()).unwrap(),
+    );
     let before = settings(&mut source);
     let send = trial.migrate(&source, PORT);
     let mut receiver = listening(&trial.managed(&waiting)).unwrap();
-    let first = crawling(&send).start().unwrap();
+    let first = send.crawling().start().unwrap();
     receiver.wait_stage("pre_copy").unwrap();
     if whole_matrix() {
         ends(&run(&send), STILL_AT_SOURCE, "one client at a time");
@@ -275,7 +261,7 @@ fn two_orders_for_one_guest_are_one_too_many() {
 #[test]
 fn what_cannot_be_meant_is_refused_before_anybody_is_asked() {
     let trial = Trial::new().unwrap();
-    let source = running(&trial);
+    let source = trial.running(&launch()).unwrap();
     let send = trial.migrate(&source, PORT);
     for (more, words) in [
         (["--max-downtime", "0ms"], "at least 1ms"),
@@ -303,7 +289,10 @@ fn what_cannot_be_meant_is_refused_before_anybody_is_asked() {
 #[test]
 fn a_byte_a_second_can_still_be_cancelled() {
     let trial = Trial::new().unwrap();
-    let (mut source, waiting) = (running(&trial), waiting(&trial));
+    let (mut source, waiting) = (
+        trial.running(&launch()).unwrap(),
+        trial.waiting(&launch()).unwrap(),
+    );
     let before = settings(&mut source);
     let mut receiver = listening(&trial.managed(&waiting)).unwrap();
     let send = trial.migrate(&source, PORT).with(["--bandwidth", "8bit"]);
@@ -323,9 +312,12 @@ fn a_byte_a_second_can_still_be_cancelled() {
 #[test]
 fn a_sources_qemu_that_dies_in_pre_copy_is_named() {
     let trial = Trial::new().unwrap();
-    let (mut source, mut waiting) = (running(&trial), waiting(&trial));
+    let (mut source, mut waiting) = (
+        trial.running(&launch()).unwrap(),
+        trial.waiting(&launch()).unwrap(),
+    );
     let mut receiver = listening(&trial.managed(&waiting)).unwrap();
-    let sender = crawling(&trial.migrate(&source, PORT)).start().unwrap();
+    let sender = trial.migrate(&source, PORT).crawling().start().unwrap();
     receiver.wait_stage("pre_copy").unwrap();
     source.kill().unwrap();
     let (sent, received) = (sender.wait().unwrap(), receiver.wait().unwrap());

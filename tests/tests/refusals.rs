@@ -24,26 +24,7 @@ fn newest() -> Qemu {
 }
 
 fn launch() -> Launch {
-    let qemu = newest();
-    Launch::new(&qemu, &qemu.machine(Machine::Q35))
-}
-
-fn source(trial: &Trial, launch: &Launch) -> Guest {
-    let mut source = launch.clone().on(trial.hosts().a()).start().unwrap();
-    source.wait_tick(2).unwrap();
-    source
-}
-
-fn destination(trial: &Trial, launch: &Launch) -> Guest {
-    let launch = launch.clone().on(trial.hosts().b()).incoming();
-    launch.start().unwrap()
-}
-
-/// So slow that the guest never gets there.
-fn crawling(order: &Order) -> Order {
-    order
-        .clone()
-        .with(["--bandwidth", "200kbit", "--max-downtime", "1ms"])
+    trial::launch().unwrap()
 }
 
 /// The guest's source says these words and ends with this code; the receiver says the others and goes on waiting. Then the guest runs on.
@@ -74,8 +55,8 @@ fn says(ended: &Ended, words: &str) {
 #[test]
 fn whoever_is_not_who_it_must_be_is_refused_at_both_ends() {
     let trial = Trial::new().unwrap();
-    let mut guest = source(&trial, &launch());
-    let waiting = destination(&trial, &launch());
+    let mut guest = trial.running(&launch()).unwrap();
+    let waiting = trial.waiting(&launch()).unwrap();
     let address = trial.hosts().a().ipv4().to_string();
     let issue = |name| trial.certificates().issue(name, &address, Validity::Now);
     let (send, receive) = (trial.migrate(&guest, trial::PORT), trial.managed(&waiting));
@@ -117,8 +98,8 @@ fn whoever_is_not_who_it_must_be_is_refused_at_both_ends() {
 #[test]
 fn certificates_that_the_peer_would_refuse_are_not_shown_to_it() {
     let trial = Trial::new().unwrap();
-    let mut guest = source(&trial, &launch());
-    let waiting = destination(&trial, &launch());
+    let mut guest = trial.running(&launch()).unwrap();
+    let waiting = trial.waiting(&launch()).unwrap();
     let issue = |name, validity| trial.certificates().issue(name, "10.77.0.1", validity);
     let server = issue("server", Validity::Now).unwrap();
     show_the_servers_as_clients(&server).unwrap();
@@ -153,7 +134,7 @@ fn a_destination_that_waits_for_another_guest_refuses_this_one() {
             uuid(digit),
         ])
     };
-    let mut guest = source(&trial, &this("web1", "1"));
+    let mut guest = trial.running(&this("web1", "1")).unwrap();
     let send = trial.migrate(&guest, trial::PORT);
     let qemu = newest();
     let i440fx = Launch::new(&qemu, &qemu.machine(Machine::I440fx)).arguments([
@@ -174,7 +155,7 @@ fn a_destination_that_waits_for_another_guest_refuses_this_one() {
             "the guest's RAM block pc.ram has",
         ),
     ] {
-        let waiting = destination(&trial, &other);
+        let waiting = trial.waiting(&other).unwrap();
         refused(
             &mut guest,
             &send,
@@ -203,8 +184,8 @@ fn a_guest_that_does_not_fit_into_the_destinations_memory_is_refused() {
         "-machine",
         "memory-backend=huge",
     ]);
-    let mut guest = source(&trial, &huge);
-    let waiting = destination(&trial, &huge);
+    let mut guest = trial.running(&huge).unwrap();
+    let waiting = trial.waiting(&huge).unwrap();
     let words = "of memory, and the destination has";
     let send = trial.migrate(&guest, trial::PORT);
     refused(
@@ -218,11 +199,11 @@ fn a_guest_that_does_not_fit_into_the_destinations_memory_is_refused() {
 #[test]
 fn a_target_takes_one_guest_at_a_time() {
     let trial = Trial::new().unwrap();
-    let mut first = source(&trial, &launch());
-    let mut second = source(&trial, &launch());
-    let waiting = destination(&trial, &launch());
+    let mut first = trial.running(&launch()).unwrap();
+    let mut second = trial.running(&launch()).unwrap();
+    let waiting = trial.waiting(&launch()).unwrap();
     let mut receiver = listening(&trial.managed(&waiting)).unwrap();
-    let send = crawling(&trial.migrate(&first, trial::PORT));
+    let send = trial.migrate(&first, trial::PORT).crawling();
     let mut moving = send.start().unwrap();
     moving.wait_stage("pre_copy").unwrap();
 
@@ -241,7 +222,7 @@ fn a_target_takes_one_guest_at_a_time() {
 #[test]
 fn a_guest_that_qemu_cannot_migrate_runs_on() {
     let trial = Trial::new().unwrap();
-    let waiting = destination(&trial, &launch());
+    let waiting = trial.waiting(&launch()).unwrap();
     let blocked = launch().arguments([
         "-object",
         "memory-backend-ram,id=shared,size=1M,share=on",
@@ -250,7 +231,7 @@ fn a_guest_that_qemu_cannot_migrate_runs_on() {
     ]);
     let nvme = launch().arguments(["-device", "nvme,serial=1"]);
     for (launch, words) in [(blocked, "ivshmem"), (nvme, "nvme")] {
-        let mut guest = source(&trial, &launch);
+        let mut guest = trial.running(&launch).unwrap();
         let mut receiver = listening(&trial.managed(&waiting)).unwrap();
         let send = trial.migrate(&guest, trial::PORT);
         let sent = send.start().unwrap().wait().unwrap();
@@ -266,7 +247,7 @@ fn a_guest_that_qemu_cannot_migrate_runs_on() {
 #[test]
 fn what_is_not_there_is_named() {
     let trial = Trial::new().unwrap();
-    let mut guest = source(&trial, &launch());
+    let mut guest = trial.running(&launch()).unwrap();
     let send = trial.migrate(&guest, trial::PORT);
     let sent = send.start().unwrap().wait().unwrap();
     assert_eq!(sent.code, Some(STILL_AT_SOURCE), "{}", sent.said());
@@ -304,10 +285,10 @@ fn a_move_that_is_cancelled_leaves_the_guest_running() {
         let launch = Launch::new(&qemu, &qemu.machine(Machine::Q35));
         for interrupted in [true, false] {
             let trial = Trial::new().unwrap();
-            let mut guest = source(&trial, &launch);
-            let mut waiting = destination(&trial, &launch);
+            let mut guest = trial.running(&launch).unwrap();
+            let mut waiting = trial.waiting(&launch).unwrap();
             let receiver = listening(&trial.managed(&waiting)).unwrap();
-            let send = crawling(&trial.migrate(&guest, trial::PORT));
+            let send = trial.migrate(&guest, trial::PORT).crawling();
             let mut sender = send.start().unwrap();
             sender.wait_stage("pre_copy").unwrap();
             match interrupted {
@@ -336,10 +317,10 @@ fn whatever_dies_while_pages_flow_the_guest_runs_on() {
     }
     for dies in [Dies::Sender, Dies::Receiver, Dies::Destination] {
         let trial = Trial::new().unwrap();
-        let mut guest = source(&trial, &launch());
-        let mut waiting = destination(&trial, &launch());
+        let mut guest = trial.running(&launch()).unwrap();
+        let mut waiting = trial.waiting(&launch()).unwrap();
         let mut receiver = listening(&trial.managed(&waiting)).unwrap();
-        let send = crawling(&trial.migrate(&guest, trial::PORT));
+        let send = trial.migrate(&guest, trial::PORT).crawling();
         let sender = send.start().unwrap();
         receiver.wait_stage("pre_copy").unwrap();
         let survivors = match dies {

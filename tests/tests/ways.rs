@@ -14,10 +14,9 @@ use sealift_lab::guest::{Guest, Launch, PATIENCE};
 use sealift_lab::hosts::Host;
 use sealift_lab::migration::goes_on;
 use sealift_lab::program;
-use sealift_lab::qemu::{self, Machine};
 use sealift_lab::session::{Ended, Order};
 use sealift_lab::trial::{
-    PORT, RECEIVER, SOURCE, Trial, incoming, listening, runs, runs_on, state, wait_state,
+    self, PORT, RECEIVER, SOURCE, Trial, incoming, listening, runs, runs_on, state, wait_state,
 };
 use serde_json::{Value, json};
 
@@ -30,8 +29,7 @@ const CANCELLED: i32 = 7;
 const TCP_CONTROL: &str = "tcp:127.0.0.1:4440";
 
 fn launch() -> Launch {
-    let qemu = qemu::all().unwrap().pop().unwrap();
-    Launch::new(&qemu, &qemu.machine(Machine::Q35))
+    trial::launch().unwrap()
 }
 
 fn running(launch: &Launch, on: &Host) -> Guest {

@@ -46,9 +46,8 @@ const fn source(
     code: i32,
     left: (&'static str, &'static str),
 ) -> Case {
-    let side = Side::Source;
     Case {
-        side,
+        side: Side::Source,
         step,
         until,
         runs,
@@ -64,14 +63,10 @@ const fn receiver(
     code: i32,
     left: (&'static str, &'static str),
 ) -> Case {
-    let side = Side::Receiver;
+    let case = source(step, until, runs, code, left);
     Case {
-        side,
-        step,
-        until,
-        runs,
-        code,
-        left,
+        side: Side::Receiver,
+        ..case
     }
 }
 

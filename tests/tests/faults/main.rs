@@ -133,7 +133,7 @@ fn cut(step: &str, codes: (i32, i32), expected: Runs) {
     let mut receiver = listening(&trial.managed(&pair.destination)).unwrap();
     let send = trial.migrate(&pair.source, trial::PORT);
     let mut sender = match step {
-        "" => crawling(&send).start().unwrap(),
+        "" => send.crawling().start().unwrap(),
         step => send.held_for(step, MEANWHILE_SECONDS).start().unwrap(),
     };
     match step {
@@ -153,13 +153,6 @@ fn cut(step: &str, codes: (i32, i32), expected: Runs) {
         "{said}"
     );
     pair.is(expected);
-}
-
-/// So slow that the guest never gets there.
-fn crawling(order: &sealift_lab::session::Order) -> sealift_lab::session::Order {
-    order
-        .clone()
-        .with(["--bandwidth", "200kbit", "--max-downtime", "1ms"])
 }
 
 /// Each waits until the peer was silent for too long, so all of them wait at once.
