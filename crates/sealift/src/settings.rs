@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   source        ─ set up ─▶ migrates ─ comes to nothing ─▶ put back
-//!   destination   ─ set up ─▶ takes the guest, which goes on ─▶ put back: its next migration is not sealift's to arrange
+//!   destination   ─ set up ─▶ takes the guest, which goes on, or gets none ─▶ put back: what comes next is not sealift's to arrange
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 use sealift_qemu::Error;
 use sealift_qemu::machine::Machine;
 use serde_json::{Map, Value};
+
+use crate::ending::whole;
+use crate::monitor::Monitor;
+use crate::voice::Voice;
 
 /// QEMU's names of the parameters that sealift sets.
 pub(crate) const TLS: &str = "tls-creds";
@@ -38,8 +42,17 @@ impl Before {
         })
     }
 
-    /// Puts it back, as much of it as QEMU takes.
-    pub(crate) fn restore(&self, machine: &mut Machine) -> Result<(), Error> {
+    /// Puts it back, as much of it as QEMU takes, and says where it does not.
+    pub(crate) async fn put_back(self, monitor: &Monitor, voice: &Voice) {
+        if let Err(error) = monitor.ask(move |machine| self.restore(machine)).await {
+            voice.warn(format!(
+                "QEMU's migration settings are not all as they were: {}",
+                whole(&error)
+            ));
+        }
+    }
+
+    fn restore(&self, machine: &mut Machine) -> Result<(), Error> {
         let capabilities: Vec<_> = self
             .capabilities
             .iter()

@@ -208,6 +208,7 @@ impl Arrival {
             )),
             Err(ending) => {
                 self.here.rooms.leave(session);
+                taken.put_back(&self.here.voice.of(session)).await;
                 self.sender.close(STEP_WITHIN).await;
                 Err(ending)
             }

@@ -19,7 +19,7 @@ use sealift_qemu::channel::Channel;
 use tokio::task::JoinHandle;
 
 use super::relay;
-use super::unsealed::{STALE, Unsealed, host, spoilt};
+use super::unsealed::{STALE, Unsealed, failed, host, spoilt};
 use crate::ending;
 use crate::saved::{Opened, Unfinished, not_written};
 use crate::signals::Signals;
@@ -75,17 +75,17 @@ async fn export(arguments: &Arguments) -> Result<Ending, Ending> {
     let whole = copied?;
     // All is with the relay, whose writer ends now; then its reader does.
     let path = output.as_ref().map(|(_, path)| *path);
-    let failed = |error: &io::Error| match path {
+    let unwritten = |error: &io::Error| match path {
         Some(path) => not_written(path, error).in_file(),
         None => host(error),
     };
     let copied = going.copying.await.map_err(|error| host(&error))?;
-    copied.map_err(|error| failed(&error))?;
+    copied.map_err(|error| unwritten(&error))?;
     if !whole {
-        return Err(self::failed("a thread ended too early"));
+        return Err(failed("a thread ended too early"));
     }
     if let Some((file, _)) = output {
-        file.keep().map_err(|error| failed(&error))?;
+        file.keep().map_err(|error| unwritten(&error))?;
     }
     Ok(Ending::new(Kind::Moved, format!("{name} is exported, in plaintext")).in_file())
 }
@@ -167,10 +167,4 @@ impl Going {
 
 fn copy(mut from: UnixStream, mut to: File) -> io::Result<()> {
     io::copy(&mut from, &mut to).map(drop)
-}
-
-fn failed(why: &str) -> Ending {
-    Ending::new(Kind::Host, why)
-        .fault(Fault::ThisHost)
-        .in_file()
 }

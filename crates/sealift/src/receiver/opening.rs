@@ -16,7 +16,7 @@ use sealift_precopy::VersionMap;
 use sealift_seal::Receiver;
 use sealift_session::control::{
     Direction, ErrorKind, Failure, Fault, Frame, LaneCount, LaneToken, LaneTokens, Message,
-    Received, Role,
+    Received, Role, SessionId,
 };
 use sealift_session::handoff::ReceiverHandoff;
 use sealift_session::handoff::receiver::Terms;
@@ -70,7 +70,10 @@ impl Arriving {
         self.here.rooms.leave(session);
         let begun = match opened {
             Ok(lanes) => self.begin(agreed, lanes, cancel).await,
-            Err(failed) => Err((failed, self.sender, vec![])),
+            Err(failed) => {
+                self.put_back(session).await;
+                Err((failed, self.sender, vec![]))
+            }
         };
         match begun {
             Ok((session, sources)) => session.run(sources).await,
@@ -83,6 +86,11 @@ impl Arriving {
                 ending
             }
         }
+    }
+
+    /// QEMU was not connected, and waits on.
+    async fn put_back(&mut self, session: SessionId) {
+        self.taken.put_back(&self.here.voice.of(session)).await;
     }
 
     /// Sends a token for each lane, and waits until each has come and its first epoch was announced.
@@ -182,7 +190,7 @@ impl Arriving {
 
     /// Connects QEMU and starts the threads.
     async fn begin(
-        self,
+        mut self,
         agreed: Agreed<Receiver>,
         lanes: Vec<Lane>,
         cancel: mpsc::Receiver<()>,
@@ -201,12 +209,16 @@ impl Arriving {
         let journal = Journals::create(journals, agreed.session.0, Side::Receiver, about).await;
         let journal = match journal {
             Ok(journal) => journal,
-            Err(error) => return Err((resources(&*error), self.sender, lanes)),
+            Err(error) => {
+                self.put_back(agreed.session).await;
+                return Err((resources(&*error), self.sender, lanes));
+            }
         };
         let main = match self.taken.connect().await {
             Ok(main) => main,
             Err(why) => {
                 journal.end(true).await;
+                self.put_back(agreed.session).await;
                 let why = failure(ErrorKind::Qemu, Fault::Receiver, &why);
                 return Err((why, self.sender, lanes));
             }

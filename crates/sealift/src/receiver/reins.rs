@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::relay::Clearance;
 use crate::clock::now_ns;
-use crate::ending::{failure, failure_of, whole};
+use crate::ending::{failure, failure_of};
 use crate::fault;
 use crate::memory::Memory;
 use crate::monitor::Monitor;
@@ -78,14 +78,8 @@ impl Reins {
 
     /// The guest is here: QEMU is set up as it was, for what becomes of it next.
     pub(crate) async fn put_back(&mut self, voice: &Voice) {
-        let (Some(monitor), Some(before)) = (&self.monitor, self.before.take()) else {
-            return;
-        };
-        if let Err(error) = monitor.ask(move |machine| before.restore(machine)).await {
-            voice.warn(format!(
-                "QEMU's migration settings are not all as they were: {}",
-                whole(&error)
-            ));
+        if let (Some(monitor), Some(before)) = (&self.monitor, self.before.take()) {
+            before.put_back(monitor, voice).await;
         }
     }
 

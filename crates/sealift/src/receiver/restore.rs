@@ -33,11 +33,12 @@ use super::reins::go_on;
 use super::relay::{self, Clearance};
 use super::story::Story;
 use super::target::{Endpoint, Taken, Target};
-use super::unsealed::{STALE, Unsealed, host, spoilt};
+use super::unsealed::{STALE, Unsealed, failed, host, spoilt};
 use crate::clock::ticks;
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::saved::Opened;
+use crate::settings::Before;
 use crate::signals::Signals;
 use crate::under_way::UnderWay;
 use crate::voice::Voice;
@@ -69,6 +70,8 @@ struct Going {
     /// Ends QEMU's main channel.
     closer: Closer,
     monitor: Option<Monitor>,
+    /// How it was set up before.
+    before: Option<Before>,
     end: End,
     story: Story,
     progress: Progress,
@@ -127,11 +130,7 @@ async fn begin(
         .in_file()
     })?;
     let prepared = taken.prepare().await;
-    prepared.map_err(|why| {
-        Ending::new(Kind::Host, why)
-            .fault(Fault::ThisHost)
-            .in_file()
-    })?;
+    prepared.map_err(|why| failed(&why))?;
     let (going, sources) = start(taken, opened, reporter).await?;
     Ok((going, sources, signals))
 }
@@ -156,6 +155,7 @@ async fn start(
         clearance: unsealed.clearance,
         closer: main.closer,
         monitor: taken.monitor,
+        before: taken.before,
         end: unsealed.end,
         story: told(&unsealed.header, reporter),
         progress: Progress::default(),
@@ -226,6 +226,11 @@ impl Going {
         {
             // It has half a guest, which is good for nothing.
             let _ = monitor.ask(Machine::quit).await;
+        }
+        if ending.kind() == Kind::Moved
+            && let (Some(monitor), Some(before)) = (&self.monitor, self.before.take())
+        {
+            before.put_back(monitor, &self.story.voice).await;
         }
         ending
     }

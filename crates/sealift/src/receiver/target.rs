@@ -12,6 +12,7 @@ use super::admission::Waiting;
 use crate::ending::whole;
 use crate::monitor::Monitor;
 use crate::settings::Before;
+use crate::voice::Voice;
 
 /// How long QEMU may take to listen: it may have been started together with this program.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
@@ -145,6 +146,13 @@ impl Taken {
                 whole(&error)
             )),
             Err(error) => Err(whole(&error)),
+        }
+    }
+
+    /// Nothing has come of it: QEMU waits on, set up as it was.
+    pub(crate) async fn put_back(&mut self, voice: &Voice) {
+        if let (Some(monitor), Some(before)) = (&self.monitor, self.before.take()) {
+            before.put_back(monitor, voice).await;
         }
     }
 

@@ -14,6 +14,7 @@ use sealift_session::saved::{End, Header};
 use tokio::sync::mpsc;
 
 use super::relay::{self, Clearance, Connect, Relay};
+use crate::ending::whole;
 use crate::saved::Opened;
 
 /// Threads that decode: what more of them have in their hands would not fit beside what is read ahead.
@@ -99,7 +100,12 @@ pub(super) fn spoilt(broken: &inbound::Broken) -> String {
 
 /// This host failed; the guest is in its file.
 pub(super) fn host(error: &(dyn std::error::Error + 'static)) -> Ending {
-    Ending::because(Kind::Host, error)
+    failed(&whole(error))
+}
+
+/// The same, for this reason.
+pub(super) fn failed(why: &str) -> Ending {
+    Ending::new(Kind::Host, why)
         .fault(Fault::ThisHost)
         .in_file()
 }

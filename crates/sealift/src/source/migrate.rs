@@ -243,10 +243,5 @@ async fn undo(monitor: &Monitor, before: Before, resume: bool, voice: &Voice) {
             whole(&error)
         ));
     }
-    if let Err(error) = monitor.ask(move |machine| before.restore(machine)).await {
-        voice.warn(format!(
-            "QEMU's migration settings are not all as they were: {}",
-            whole(&error)
-        ));
-    }
+    before.put_back(monitor, voice).await;
 }

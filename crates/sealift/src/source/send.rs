@@ -57,6 +57,9 @@ pub(crate) async fn run(
 }
 
 async fn serve(arguments: &Arguments, way: Way, channel: Option<Channel>) -> Ending {
+    if let Some(Err(ending)) = arguments.qmp.as_ref().map(|qmp| way.suits(qmp)) {
+        return ending;
+    }
     let mut channels = match Channels::open(arguments, channel, &way.voice) {
         Ok(channels) => channels,
         Err(ending) => return ending,
@@ -97,12 +100,11 @@ async fn session(
             return Err(stands(arguments.qmp.as_ref(), ending).await);
         }
         let monitor = match &arguments.qmp {
-            Some(address) => Some({
-                way.suits(address)?;
+            Some(address) => Some(
                 Monitor::open(address.clone())
                     .await
-                    .map_err(|error| ending::of_qemu(&error))?
-            }),
+                    .map_err(|error| ending::of_qemu(&error))?,
+            ),
             None => None,
         };
         let asked = match &monitor {

@@ -199,8 +199,8 @@ impl Story {
                 self.tell(What::Verification(verification));
                 // What is left counts too, but nobody waits for it any more.
                 self.rounds += pace.take_rounds().len() as u64 + 1;
-                let mut report = self.report(standing, blackout, verification, managed);
-                report.channels = pace.channels();
+                let channels = pace.channels();
+                let report = self.report(standing, channels, blackout, verification, managed);
                 self.tell(What::Report(Box::new(report)));
                 let name = self.facts.guest.name.as_deref().unwrap_or("the guest");
                 let ending = match &self.facts.peer {
@@ -264,6 +264,7 @@ impl Story {
     fn report(
         &self,
         standing: &Standing,
+        channels: u64,
         blackout: Option<Blackout>,
         verification: Verification,
         managed: bool,
@@ -289,7 +290,7 @@ impl Story {
                 },
             },
             lanes: facts.lanes,
-            channels: 1,
+            channels,
             blackout,
             suite: facts.suite,
             tls: facts.tls.clone(),
