@@ -39,9 +39,13 @@ impl Sequencer {
     fn place(&mut self, decoded: Decoded) -> Result<(), Broken> {
         let batch = self.mirror.resolve(decoded).map_err(Broken::Resolve)?;
         batch.verify().map_err(Broken::Altered)?;
-        let mut pages = 0;
+        let (mut pages, mut over) = (0, None);
         {
             let mut versions = lock(&self.shared.versions);
+            // All before the first stamp: a page may be in it twice.
+            for (first, run) in batch.addresses() {
+                over = over.max(versions.newest_of(first, run));
+            }
             for (first, run) in batch.addresses() {
                 versions
                     .stamp(first, run, batch.number())
@@ -50,6 +54,6 @@ impl Sequencer {
             }
         }
         self.shared.pages.fetch_add(pages, Ordering::Relaxed);
-        self.placement.place(batch).map_err(Broken::Placement)
+        self.placement.place(batch, over).map_err(Broken::Placement)
     }
 }

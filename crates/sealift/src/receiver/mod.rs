@@ -9,6 +9,7 @@ mod admission;
 mod arrival;
 mod export;
 mod opening;
+mod placer;
 mod qemu_says;
 mod reins;
 mod relay;

@@ -146,7 +146,7 @@ async fn start(
             .in_file()
     })?;
     let (says, from_qemu) = mpsc::unbounded_channel();
-    qemu_says::listen(main.reader, says).map_err(|error| host(&error))?;
+    qemu_says::listen(main.reader, None, says).map_err(|error| host(&error))?;
     let hold_end = taken.monitor.is_none();
     let unsealed = Unsealed::start(opened, main.writer, hold_end, taken.connector())?;
     let going = Going {
