@@ -10,6 +10,7 @@
 //!
 //! Texts are parsed here and nowhere else: what a command gets is an address, a length of time, a suite.
 
+mod access;
 mod endpoint;
 pub mod export;
 pub mod migrate;
@@ -23,6 +24,7 @@ use clap::{Args, ValueEnum};
 use sealift_qemu::{Address, AddressError};
 use sealift_seal::Suite;
 
+pub use access::Access;
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 
 use crate::reporter::{Face, Stdout};

@@ -90,12 +90,7 @@ pub trait Placement: Send {
     ///
     /// # Errors
     /// When it could be, and cannot any more; the session ends.
-    fn content(
-        &mut self,
-        _page: Address,
-        _batch: u64,
-        _into: &mut [u8],
-    ) -> Result<bool, String> {
+    fn content(&mut self, _page: Address, _batch: u64, _into: &mut [u8]) -> Result<bool, String> {
         Ok(false)
     }
 }

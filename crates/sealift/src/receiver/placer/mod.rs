@@ -270,7 +270,8 @@ impl Placer {
             self.leave(why, |way| matches!(way, Way::Checking(_)));
             return Ok(());
         }
-        let ready = |block: &Block| matches!(&block.way, Way::Checking(samples) if samples.suffice());
+        let ready =
+            |block: &Block| matches!(&block.way, Way::Checking(samples) if samples.suffice());
         if !self.watch.takes_ping() || !self.blocks.iter().any(ready) {
             return Ok(());
         }

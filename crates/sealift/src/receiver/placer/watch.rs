@@ -52,7 +52,8 @@ impl Watch {
             match item {
                 Item::Command(Command::OpenReturnPath) => self.return_path = true,
                 Item::Command(Command::PostcopyAdvise(Some(_))) => {
-                    self.refusal = Some("post-copy may follow, for which QEMU throws its memory away first");
+                    self.refusal =
+                        Some("post-copy may follow, for which QEMU throws its memory away first");
                 }
                 Item::Command(Command::EnableColo) => {
                     self.refusal = Some("x-colo loads memory while the guest runs");

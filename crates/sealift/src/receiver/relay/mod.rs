@@ -155,11 +155,6 @@ impl Relay {
         Ok((relay, Clearance(permits)))
     }
 
-    /// The book in which it notes what QEMU has.
-    pub(crate) const fn placed(&self) -> &Placed {
-        &self.placed
-    }
-
     /// Gives QEMU a batch of this channel, after those before it.
     pub(crate) fn carry(&mut self, channel: u16, carried: Carried) -> Result<(), String> {
         // A writer that has ended has said why.
@@ -268,4 +263,3 @@ fn connected(
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
-

@@ -1,6 +1,6 @@
 //! Writes a further channel: as it came, but for where each batch lies.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 
 use crossbeam_channel as queue;
 use sealift_pages::Entry;
