@@ -9,7 +9,8 @@ use crossbeam_channel as queue;
 use sealift_seal::Sealer;
 use sealift_session::control::{BatchRange, BatchRanges};
 
-use super::{Body, Broken, Event, Shared, Way};
+use super::shared::{Body, Shared};
+use super::{Broken, Event, Way};
 use crate::lock::lock;
 
 pub(super) struct Thread {
@@ -175,6 +176,7 @@ mod tests {
             window: 0,
             versions: VersionMap::new(&[1]),
             keys,
+            direct: None,
         };
         let outbound = Outbound::start(plan, Vec::new(), events).unwrap();
         // The numbers are the session's: no two lanes ever have the same.
