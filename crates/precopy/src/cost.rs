@@ -11,6 +11,7 @@
 //! which all were sent before, all is theirs, and the last rounds are made of such.
 
 use crate::dirty::Load;
+use crate::rate::portion;
 
 /// What the encoder made of a batch.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -114,12 +115,6 @@ impl Average {
     }
 }
 
-/// `whole × part ÷ of`, for `of` above 0.
-fn portion(whole: u64, part: u64, of: u64) -> u64 {
-    let portion = (u128::from(whole) * u128::from(part)).checked_div(of.into());
-    portion.map_or(0, |portion| u64::try_from(portion).unwrap_or(u64::MAX))
-}
-
 /// What a source that owns its pre-copy still has to bring over, in bytes on the wire.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Costs {
@@ -129,8 +124,9 @@ pub struct Costs {
     pub to_send: u64,
     /// Of the batches that are not acknowledged.
     pub in_flight: u64,
-    /// Of what QEMU can be expected to hand over when it looks for dirty pages for the last time, and that is not to be sent already.
-    pub next_round: u64,
+    /// Of what QEMU can be expected to hand over when it looks for dirty pages for the last time, and that is not to be sent already. None
+    /// until it has done so after its first pass: that one finds all of memory, and says nothing.
+    pub next_round: Option<u64>,
     /// Of what the guest writes in a second.
     pub per_second: u64,
 }
@@ -141,6 +137,9 @@ impl Costs {
     pub const fn remaining(&self) -> u64 {
         self.to_send
             .saturating_add(self.in_flight)
-            .saturating_add(self.next_round)
+            .saturating_add(match self.next_round {
+                Some(bytes) => bytes,
+                None => 0,
+            })
     }
 }

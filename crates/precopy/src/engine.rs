@@ -277,23 +277,19 @@ impl Engine {
     pub fn costs(&self) -> Costs {
         let flying = self.flying.values();
         let in_flight = flying.map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)));
-        // What the first pass found is all of memory, and not what is to be expected.
-        let (last, this) = match self.map.round() {
-            0 => (0, 0),
-            1 => (0, self.prices.of(self.fresh)),
-            _ => (self.prices.of(self.last_fresh), self.prices.of(self.fresh)),
-        };
-        // What this round holds was dirtied during the last one.
-        let (dirtied, during) = if last > 0 || self.map.round() > 1 {
-            (last, self.took_before)
-        } else {
-            (this, self.took)
+        let this = self.prices.of(self.fresh);
+        let last = self.prices.of(self.last_fresh);
+        // What a round holds was dirtied during the one before. The first is all of memory, and says nothing.
+        let (next_round, dirtied, during) = match self.map.round() {
+            0 => (None, 0, Duration::ZERO),
+            1 => (None, this, self.took),
+            _ => (Some(last.max(this)), last, self.took_before),
         };
         Costs {
             round: self.map.round(),
             to_send: self.remaining_cost(),
             in_flight: in_flight.fold(0, u64::saturating_add),
-            next_round: last.max(this),
+            next_round,
             per_second: rate(dirtied, during),
         }
     }
