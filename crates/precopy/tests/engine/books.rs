@@ -73,7 +73,7 @@ impl Model {
         prop_assert_eq!(counts.pages(), self.dirty.len() as u64);
         prop_assert_eq!(counts.zero, self.zero.len() as u64);
         let content = self.dirty.difference(&self.zero);
-        let (before, never): (Vec<_>, Vec<_>) =
+        let (before, never): (Vec<&Address>, Vec<&Address>) =
             content.partition(|&page| self.based.contains(page));
         prop_assert_eq!(counts.never_sent, never.len() as u64);
         prop_assert_eq!(counts.sent_before + counts.waiting, before.len() as u64);
