@@ -76,6 +76,12 @@ impl Prices {
         never_sent.saturating_add(sent_before).saturating_add(zero)
     }
 
+    /// A page that was sent before costs less than half of one that was not.
+    pub(crate) fn deltas_are_short(&self) -> bool {
+        let again = self.sent_before.of(2 * MEMORY);
+        again < self.never_sent.of(MEMORY)
+    }
+
     /// How many pages that were sent before so many bytes are enough for.
     pub(crate) fn affordable(&self, bytes: u64) -> u64 {
         // Of a thousand, since one may cost less than a byte.
@@ -129,17 +135,6 @@ pub struct Costs {
     pub next_round: Option<u64>,
     /// Of what the guest writes in a second.
     pub per_second: u64,
-}
-
-impl Costs {
-    /// What would have to cross if the guest stopped now.
-    #[must_use]
-    pub const fn remaining(&self) -> u64 {
-        self.to_send
-            .saturating_add(self.in_flight)
-            .saturating_add(match self.next_round {
-                Some(bytes) => bytes,
-                None => 0,
-            })
-    }
+    /// What waits for the guest's stop is to be sent once more before it.
+    pub stale: bool,
 }

@@ -16,7 +16,8 @@
 //!
 //! This does not lengthen the blackout. Pages that wait would be dirty at the guest's stop anyway; and one that turns out not to be, because
 //! the last round did not touch it, goes at once. To be safe from a wrong guess, what waits is bounded: by a part of the bytes that cross in the
-//! blackout asked for. Of those that wait the coolest go first. What is sent again after a second with nothing else to do keeps deltas short.
+//! blackout asked for. Of those that wait the coolest go first. Where pages have short deltas, which grow while they wait, all are sent once more before
+//! the gate opens, and after each second in which there is nothing else to do.
 //!
 //! **QEMU's pace.** It is read for as long as what is ready takes the link less than a tenth of a second. A page that is rewritten while it waits for the
 //! link is sent once; and the guest's memory is not walked over more often than what is found can be sent.
@@ -44,6 +45,8 @@ const ENOUGH_MIN: u64 = 1 << 20;
 const ENOUGH_UNKNOWN: u64 = 16 << 20;
 /// How long pages wait at most while there is nothing else to do: what waits fits the blackout, so that this takes a small part of the link.
 const REFRESH: Duration = Duration::from_secs(1);
+/// What waits is sent once more before the guest stops when it costs more than a tenth of what may wait: less is not felt.
+const STALE: u64 = 10;
 
 /// Owns what is still to be sent.
 #[derive(Clone, Debug)]
@@ -66,7 +69,8 @@ pub struct Engine {
     hold_until: Duration,
     /// There is enough.
     full: bool,
-    hurried: bool,
+    /// The round in which the gate came to be about to open, and what waited was sent.
+    refreshed_in: Option<u64>,
     finished: bool,
 }
 
@@ -96,7 +100,7 @@ impl Engine {
             took_before: Duration::ZERO,
             hold_until: Duration::ZERO,
             full: false,
-            hurried: false,
+            refreshed_in: None,
             finished: false,
         }
     }
@@ -199,9 +203,19 @@ impl Engine {
         }
     }
 
-    /// QEMU may stop the guest, or is to see what the link can do: its rounds are not drawn out any more.
-    pub const fn hurry(&mut self) {
-        self.hurried = true;
+    /// The gate is open or about to be ([`Decision::hurries`](crate::Decision::hurries)), or it is not. While it is, QEMU's rounds are not
+    /// drawn out; and as it comes to be, what waits is sent once more if it has short deltas: those at the end will then be of one round.
+    pub fn hurry(&mut self, hurry: bool) {
+        match (self.refreshed_in, hurry) {
+            (None, true) => {
+                if self.is_stale() {
+                    self.map.release_all();
+                }
+                self.refreshed_in = Some(self.map.round());
+            }
+            (Some(_), false) => self.refreshed_in = None,
+            _ => (),
+        }
     }
 
     /// The guest stands still: nothing waits any more.
@@ -238,7 +252,7 @@ impl Engine {
         if self.finished {
             return true;
         }
-        if !self.hurried && now < self.hold_until {
+        if self.refreshed_in.is_none() && now < self.hold_until {
             return false;
         }
         let (enough, little) = match wire_rate {
@@ -265,32 +279,49 @@ impl Engine {
     /// What everything that is dirty costs on the wire.
     #[must_use]
     pub fn remaining_cost(&self) -> u64 {
-        let waiting = self.prices.of(Load {
+        self.ready_cost().saturating_add(self.waiting_cost())
+    }
+
+    fn waiting_cost(&self) -> u64 {
+        self.prices.of(Load {
             sent_before: self.map.counts().waiting,
             ..Load::default()
-        });
-        self.ready_cost().saturating_add(waiting)
+        })
     }
 
     /// What the gate goes by.
     #[must_use]
-    pub fn costs(&self) -> Costs {
+    pub fn costs(&self, now: Duration) -> Costs {
         let flying = self.flying.values();
         let in_flight = flying.map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)));
         let this = self.prices.of(self.fresh);
         let last = self.prices.of(self.last_fresh);
         // What a round holds was dirtied during the one before. The first is all of memory, and says nothing.
-        let (next_round, dirtied, during) = match self.map.round() {
-            0 => (None, 0, Duration::ZERO),
-            1 => (None, this, self.took),
-            _ => (Some(last.max(this)), last, self.took_before),
+        let (dirtied, during) = match self.map.round() {
+            0 => (0, Duration::ZERO),
+            1 => (this, self.took),
+            _ => (last, self.took_before),
         };
+        let per_second = rate(dirtied, during);
+        // This round goes on to be like the last one; then QEMU finds what was dirtied since it began, and until it is through.
+        let since = now.saturating_sub(self.began).saturating_add(ROUND_MIN);
+        let found = volume(per_second, since).min(last.max(this));
+        let next_round = last.saturating_sub(this).saturating_add(found);
         Costs {
             round: self.map.round(),
             to_send: self.remaining_cost(),
             in_flight: in_flight.fold(0, u64::saturating_add),
-            next_round,
-            per_second: rate(dirtied, during),
+            next_round: (self.map.round() > 1).then_some(next_round),
+            per_second,
+            stale: self.is_stale(),
+        }
+    }
+
+    /// What waits is worth being sent once more before the guest stops, or is being sent.
+    fn is_stale(&self) -> bool {
+        match self.refreshed_in {
+            Some(round) => round == self.map.round() && self.map.counts().ready() > 0,
+            None => self.waiting_cost() > self.may_wait / STALE && self.prices.deltas_are_short(),
         }
     }
 }

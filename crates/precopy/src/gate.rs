@@ -31,8 +31,9 @@ const SMALLER: u64 = 10;
 /// A round that leaves less than three quarters of what the one before left is worth another one: as long as what it leaves, it saves more than
 /// a quarter of the guest's standstill.
 const WORTH: (u32, u32) = (3, 4);
-/// What fits into a tenth of the time that the guest may stand still is not worth another round.
-const SMALL: u32 = 10;
+/// What fits into a twentieth of the time that the guest may stand still is not worth another round: of QEMU's default that is less than
+/// what the switch itself takes.
+const SMALL: u32 = 20;
 /// Of the time that the guest may stand still, the part that pages which wait for it may take: half. The rest is for what is on its way
 /// then, and for what the last round finds.
 const WAITING: u32 = 2;
@@ -187,9 +188,13 @@ impl Gate {
             None => return Some(Why::RateUnknown),
         };
         if blackout <= max_downtime {
-            let shrinking = self.forecast.costs().is_some() && self.shrinking;
-            return (shrinking && blackout - DEVICE_STATE > max_downtime / SMALL)
-                .then_some(Why::Shrinking { blackout });
+            let Some(costs) = self.forecast.costs() else {
+                return None;
+            };
+            if self.shrinking && blackout - DEVICE_STATE > max_downtime / SMALL {
+                return Some(Why::Shrinking { blackout });
+            }
+            return costs.stale.then_some(Why::Refreshing);
         }
         Some(if self.stuck >= STUCK_ROUNDS {
             let (dirty_rate, delivered_rate) = self.forecast.race();
@@ -220,6 +225,20 @@ pub enum Decision {
     },
     /// QEMU may stop the guest when it thinks that it can.
     Open,
+}
+
+impl Decision {
+    /// QEMU may stop the guest, or soon may: [`Engine::hurry`](crate::Engine::hurry).
+    #[must_use]
+    pub const fn hurries(&self) -> bool {
+        matches!(
+            self,
+            Self::Open
+                | Self::Hold {
+                    why: Why::Draining { .. } | Why::Refreshing
+                }
+        )
+    }
 }
 
 /// Why QEMU waits.
@@ -263,6 +282,8 @@ pub enum Why {
         /// How long the guest would stand still.
         blackout: Duration,
     },
+    /// It fits. What waits for the guest's stop is sent once more before it.
+    Refreshing,
     /// It fits. QEMU is to see the link's full speed before it is let through: take all that it gives.
     Draining {
         /// For how long still.
@@ -307,6 +328,9 @@ impl fmt::Display for Why {
                 f,
                 "the guest would stand still for {blackout:.0?}, and after another round for less"
             ),
+            Self::Refreshing => {
+                f.write_str("what remains fits; what is rewritten all the time is sent once more")
+            }
             Self::Draining { left } => {
                 write!(f, "what remains fits; at full speed for another {left:.0?}")
             }

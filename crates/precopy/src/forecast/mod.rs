@@ -9,6 +9,7 @@
 //!
 //! All bytes of guest memory are counted before compression, as is the rate at which they are delivered: the ratio is in the rate. Of a source
 //! that owns its pre-copy, what remains is known better, in bytes on the wire: [`Costs`] takes the place of what rounds show, and the rate is the wire's.
+//! The link's delay is in none of it, since no waiting makes that less.
 
 mod window;
 
@@ -67,6 +68,7 @@ pub struct Forecast {
     qemu: Option<(Duration, QemuView)>,
     /// What the source says that owns its pre-copy.
     costs: Option<Costs>,
+    round_trip: Duration,
 }
 
 impl Forecast {
@@ -90,6 +92,7 @@ impl Forecast {
             dirty_rate: 0,
             qemu: None,
             costs: None,
+            round_trip: Duration::ZERO,
         }
     }
 
@@ -141,6 +144,11 @@ impl Forecast {
     /// What a source that owns its pre-copy still has to bring over. From the first time on the forecast goes by it, in bytes on the wire.
     pub const fn owned(&mut self, costs: Costs) {
         self.costs = Some(costs);
+    }
+
+    /// How long the way there and back takes when nothing is in it.
+    pub const fn round_trip(&mut self, least: Duration) {
+        self.round_trip = least;
     }
 
     /// What the source has said that owns its pre-copy.
@@ -196,7 +204,13 @@ impl Forecast {
     #[must_use]
     pub fn remaining(&self, now: Duration) -> u64 {
         match self.costs {
-            Some(costs) => costs.remaining().saturating_add(self.unwalked()),
+            Some(costs) => {
+                // What is under way is not in front of anything; the rest of what is not acknowledged still waits for the link.
+                let under_way = volume(self.wire_rate().unwrap_or(0), self.round_trip);
+                let queued = costs.in_flight.saturating_sub(under_way);
+                let next = costs.next_round.unwrap_or_else(|| self.unwalked());
+                costs.to_send.saturating_add(queued).saturating_add(next)
+            }
             None => {
                 let in_flight = self.last.map_or(0, |(_, sample)| sample.in_flight);
                 in_flight.saturating_add(self.unwritten(now))

@@ -20,6 +20,7 @@ enum Step {
     Encoded(u64, u64),
     Round(u64),
     MayWait(u64),
+    Hurry(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u64..40, 1u64..1 << 20).prop_map(|(batch, bytes)| Step::Encoded(batch, bytes)),
         3 => (0u64..200).prop_map(Step::Round),
         1 => (0u64..1 << 20).prop_map(Step::MayWait),
+        1 => any::<bool>().prop_map(Step::Hurry),
     ]
 }
 
@@ -156,6 +158,7 @@ proptest! {
                     engine.round(now);
                 }
                 Step::MayWait(bytes) => engine.may_wait(bytes),
+                Step::Hurry(hurry) => engine.hurry(hurry),
             }
             model.agrees(&engine)?;
         }

@@ -64,6 +64,22 @@ impl Guest {
         })
     }
 
+    /// Some pages it writes over and over, so that nothing of them stays, and all others now and then.
+    pub(crate) fn database(hot: u64, per_second: u64) -> Self {
+        let mut others = Self::uniform(per_second, 65_536);
+        let writes = move |now| {
+            let mut pages = (others.writes)(now);
+            // All of them within 20 ms.
+            let step = hot.div_ceil(20);
+            pages.extend((0..step).map(|n| (now * step + n) % hot * 16 + 1));
+            pages
+        };
+        Self {
+            change: 4096,
+            ..Self::writing(writes)
+        }
+    }
+
     pub(crate) fn is_zero(&self, page: u64) -> bool {
         page % self.zero == 0
     }

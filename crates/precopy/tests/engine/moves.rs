@@ -6,13 +6,14 @@ use crate::world::{Link, World};
 #[test]
 fn explore() {
     type Make = fn() -> Guest;
-    let guests: [(&str, Make); 8] = [
+    let guests: [(&str, Make); 9] = [
         ("idle", Guest::idle),
-        ("uniform 2000", || Guest::uniform(2000, 65_536)),
         ("uniform 5000", || Guest::uniform(5000, 65_536)),
         ("uniform 20000", || Guest::uniform(20_000, 65_536)),
         ("zipf 5000", || Guest::zipf(5000, 65_536)),
         ("zipf 20000", || Guest::zipf(20_000, 65_536)),
+        ("hot 1000 3000", || Guest::database(1000, 3000)),
+        ("hot 1000 6000", || Guest::database(1000, 6000)),
         ("churn 2000", || Guest {
             change: 4096,
             ..Guest::uniform(2000, 65_536)

@@ -51,8 +51,10 @@ pub(crate) struct World {
 }
 
 struct Qemu {
+    /// Written since it looked.
     unseen: BTreeSet<u64>,
-    dirty: BTreeSet<u64>,
+    /// What is left of the walk.
+    dirty: VecDeque<u64>,
     /// When the section began; none between two.
     section: Option<u64>,
 }
@@ -238,6 +240,9 @@ impl World {
 
     fn walk(&mut self) {
         let now = self.now();
+        if self.stopped.is_some() && self.qemu.dirty.is_empty() {
+            return;
+        }
         if self.qemu.section.is_none() {
             let rate = self.gate.forecast().wire_rate();
             if !self.engine.wants_more(now, rate) {
@@ -246,7 +251,7 @@ impl World {
             self.qemu.section = Some(self.now);
         }
         for _ in 0..QEMU {
-            let Some(page) = self.qemu.dirty.pop_first() else {
+            let Some(page) = self.qemu.dirty.pop_front() else {
                 break;
             };
             let zero = self.guest.is_zero(page);
@@ -266,7 +271,7 @@ impl World {
         }
         if self.qemu.dirty.is_empty() && self.stopped.is_none() {
             // It looks for dirty pages, and stops the guest if it may.
-            self.qemu.dirty = std::mem::take(&mut self.qemu.unseen);
+            self.qemu.dirty = std::mem::take(&mut self.qemu.unseen).into_iter().collect();
             if self.decision == Decision::Open && self.now > 10 {
                 self.stopped = Some(self.now);
                 self.engine.finish();
@@ -277,7 +282,7 @@ impl World {
     fn round(&mut self, round: Round) {
         let now = self.now();
         self.engine.round(now);
-        self.gate.forecast_mut().owned(self.engine.costs());
+        self.gate.forecast_mut().owned(self.engine.costs(now));
         self.gate.round(now, round);
     }
 
@@ -373,14 +378,13 @@ impl World {
                 waiting,
             },
         );
-        forecast.owned(self.engine.costs());
+        forecast.round_trip(Duration::from_millis(2 * self.link.latency));
+        forecast.owned(self.engine.costs(now));
         if self.patient {
             self.engine.may_wait(self.gate.may_wait());
         }
         self.decision = self.gate.decide(now);
-        if self.decision == Decision::Open {
-            self.engine.hurry();
-        }
+        self.engine.hurry(self.decision.hurries());
         self.remedy = self.convergence.consider(now, &self.gate, self.decision);
     }
 
