@@ -5,6 +5,7 @@
 //!             250 literals  400 kB, 15 deltas  3 kB     what the encoder made of it; the rest is named or zero
 //!                  │                    │
 //!                  └─ 300 at 1,333 B    └─ 20 at 150 B  what pages of each kind can be expected to cost
+//!                                          15 at 200 B  and what those do that have changed
 //! ```
 //!
 //! What is not said is which page became what. Literals are put down to pages that were never sent first, since only the others can be deltas; of a batch in
@@ -40,6 +41,8 @@ pub(crate) struct Prices {
     page_size: u64,
     never_sent: Average,
     sent_before: Average,
+    /// Of those that were sent before, the ones that had changed.
+    changed: Average,
 }
 
 /// Zero pages that cost a byte: a bit each. A run of them costs a few bytes, however long.
@@ -51,6 +54,7 @@ impl Prices {
             page_size,
             never_sent: Average::EMPTY,
             sent_before: Average::EMPTY,
+            changed: Average::EMPTY,
         }
     }
 
@@ -61,6 +65,9 @@ impl Prices {
         self.never_sent.add(load.never_sent, first_bytes);
         let again = made.bytes().saturating_sub(first_bytes);
         self.sent_before.add(load.sent_before, again);
+        let changed = made.literal_pages.saturating_sub(first);
+        self.changed
+            .add(changed.saturating_add(made.delta_pages), again);
     }
 
     pub(crate) fn of(&self, load: Load) -> u64 {
@@ -76,20 +83,26 @@ impl Prices {
         never_sent.saturating_add(sent_before).saturating_add(zero)
     }
 
-    /// A page that was sent before costs less than half of one that was not.
-    pub(crate) fn deltas_are_short(&self) -> bool {
-        let again = self.sent_before.of(2 * MEMORY);
-        again < self.never_sent.of(MEMORY)
+    /// Pages that wait are rewritten all the time: each of them will have changed.
+    pub(crate) fn of_waiting(&self, pages: u64) -> u64 {
+        let changed = self.changed.of(pages);
+        changed.unwrap_or_else(|| {
+            self.of(Load {
+                sent_before: pages,
+                ..Load::default()
+            })
+        })
     }
 
-    /// How many pages that were sent before so many bytes are enough for.
+    /// A page that has changed costs less than half of one that was never sent.
+    pub(crate) fn deltas_are_short(&self) -> bool {
+        self.changed.of(2 * MEMORY) < self.never_sent.of(MEMORY)
+    }
+
+    /// How many pages may wait for so many bytes.
     pub(crate) fn affordable(&self, bytes: u64) -> u64 {
         // Of a thousand, since one may cost less than a byte.
-        let thousand = self.of(Load {
-            sent_before: 1000,
-            ..Load::default()
-        });
-        portion(bytes, 1000, thousand.max(1))
+        portion(bytes, 1000, self.of_waiting(1000).max(1))
     }
 }
 

@@ -20,7 +20,7 @@
 //! the gate opens, and after each second in which there is nothing else to do.
 //!
 //! **QEMU's pace.** It is read for as long as what is ready takes the link less than a tenth of a second. A page that is rewritten while it waits for the
-//! link is sent once; and the guest's memory is not walked over more often than what is found can be sent.
+//! link is sent once; and the guest's memory is not walked over more often than what is found can be sent: between two rounds nearly all is to be sent first.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -39,6 +39,9 @@ const ROUND_MIN: Duration = Duration::from_millis(50);
 const ENOUGH: Duration = Duration::from_millis(100);
 /// It is read on again when it takes no longer: half of it, so that the link never waits for a thread that sleeps.
 const LITTLE: Duration = Duration::from_millis(50);
+/// QEMU does not walk anew while what is ready takes the link longer: what it finds then is not sent before what is ready anyway, and
+/// when it may stop the guest, what is ready is in the way. About what is on its way to the link, so that this does not run dry meanwhile.
+const NEARLY: Duration = Duration::from_millis(20);
 /// The least that is enough, on the wire: a few batches, however slow the link.
 const ENOUGH_MIN: u64 = 1 << 20;
 /// What is enough before the link's rate is known.
@@ -67,6 +70,8 @@ pub struct Engine {
     took_before: Duration,
     /// QEMU is not read on before this.
     hold_until: Duration,
+    /// QEMU is about to walk anew.
+    between: bool,
     /// There is enough.
     full: bool,
     /// The round in which the gate came to be about to open, and what waited was sent.
@@ -99,6 +104,7 @@ impl Engine {
             took: Duration::ZERO,
             took_before: Duration::ZERO,
             hold_until: Duration::ZERO,
+            between: false,
             full: false,
             refreshed_in: None,
             finished: false,
@@ -131,6 +137,7 @@ impl Engine {
         if self.finished {
             return false;
         }
+        self.between = true;
         let took = now.saturating_sub(self.began);
         if took < ROUND_MIN {
             self.hold_until = self.began.saturating_add(ROUND_MIN);
@@ -263,6 +270,10 @@ impl Engine {
             None => (ENOUGH_UNKNOWN, ENOUGH_UNKNOWN / 2),
         };
         let ready = self.ready_cost();
+        if self.between && ready > volume(wire_rate.unwrap_or(0), NEARLY) {
+            return false;
+        }
+        self.between = false;
         self.full = ready > if self.full { little } else { enough };
         !self.full
     }
@@ -283,15 +294,12 @@ impl Engine {
     }
 
     fn waiting_cost(&self) -> u64 {
-        self.prices.of(Load {
-            sent_before: self.map.counts().waiting,
-            ..Load::default()
-        })
+        self.prices.of_waiting(self.map.counts().waiting)
     }
 
     /// What the gate goes by.
     #[must_use]
-    pub fn costs(&self, now: Duration) -> Costs {
+    pub fn costs(&self) -> Costs {
         let flying = self.flying.values();
         let in_flight = flying.map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)));
         let this = self.prices.of(self.fresh);
@@ -303,10 +311,10 @@ impl Engine {
             _ => (last, self.took_before),
         };
         let per_second = rate(dirtied, during);
-        // This round goes on to be like the last one; then QEMU finds what was dirtied since it began, and until it is through.
-        let since = now.saturating_sub(self.began).saturating_add(ROUND_MIN);
-        let found = volume(per_second, since).min(last.max(this));
-        let next_round = last.saturating_sub(this).saturating_add(found);
+        // This round goes on to be like the last one, and so is what QEMU finds after it. That is too much of rounds that become shorter, but pages
+        // that are written over and over are as many in a short one.
+        let rest = last.saturating_sub(this);
+        let next_round = rest.saturating_add(last.max(this));
         Costs {
             round: self.map.round(),
             to_send: self.remaining_cost(),

@@ -31,6 +31,8 @@ const SMALLER: u64 = 10;
 /// A round that leaves less than three quarters of what the one before left is worth another one: as long as what it leaves, it saves more than
 /// a quarter of the guest's standstill.
 const WORTH: (u32, u32) = (3, 4);
+/// Rounds in a row that were not worth it after which none is expected to be: one alone is often a guest's burst.
+const SETTLED: u32 = 2;
 /// What fits into a twentieth of the time that the guest may stand still is not worth another round: of QEMU's default that is less than
 /// what the switch itself takes.
 const SMALL: u32 = 20;
@@ -50,10 +52,10 @@ pub struct Gate {
     fits_since: Option<Duration>,
     /// Rounds in a row that did not fit and were not smaller than the one before.
     stuck: u32,
-    /// Of a source that owns its pre-copy: its last round, how long the guest would have stood still at the end of it, and whether another
-    /// round is worth it.
+    /// Of a source that owns its pre-copy: its last round, how long the guest would have stood still at the end of it, and how many in a row
+    /// were not worth it.
     seen: Option<(u64, Duration)>,
-    shrinking: bool,
+    settled: u32,
 }
 
 impl Gate {
@@ -70,7 +72,7 @@ impl Gate {
             fits_since: None,
             stuck: 0,
             seen: None,
-            shrinking: true,
+            settled: 0,
         }
     }
 
@@ -134,7 +136,11 @@ impl Gate {
             return;
         }
         let (part, of) = WORTH;
-        self.shrinking = blackout < before / of * part;
+        self.settled = if blackout < before / of * part {
+            0
+        } else {
+            self.settled.saturating_add(1)
+        };
         let tenth = before.as_nanos() / u128::from(SMALLER);
         let smaller = blackout.as_nanos() < before.as_nanos() - tenth;
         self.stuck = if smaller || blackout <= self.max_downtime {
@@ -191,7 +197,7 @@ impl Gate {
             let Some(costs) = self.forecast.costs() else {
                 return None;
             };
-            if self.shrinking && blackout - DEVICE_STATE > max_downtime / SMALL {
+            if self.settled < SETTLED && blackout - DEVICE_STATE > max_downtime / SMALL {
                 return Some(Why::Shrinking { blackout });
             }
             return costs.stale.then_some(Why::Refreshing);

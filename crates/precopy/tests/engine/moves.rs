@@ -23,7 +23,10 @@ fn explore() {
             ..Guest::zipf(5000, 65_536)
         }),
     ];
-    for (name, make) in guests {
+    for (name, make) in guests
+        .into_iter()
+        .filter(|(name, _)| std::env::var("ONLY").map_or(true, |only| only == *name))
+    {
         for (mbit, latency) in [(1000, 0), (200, 0), (100, 0), (200, 80)] {
             for patient in [true, false] {
                 let mut world = World::new(make(), Link::mbit(mbit, latency), 300);

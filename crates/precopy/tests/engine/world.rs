@@ -274,6 +274,16 @@ impl World {
             self.qemu.dirty = std::mem::take(&mut self.qemu.unseen).into_iter().collect();
             if self.decision == Decision::Open && self.now > 10 {
                 self.stopped = Some(self.now);
+                if std::env::var("TRACE").is_ok() {
+                    println!(
+                        "    {:5} STOP qemu {} {:?} {:?} {:?}",
+                        self.now,
+                        self.qemu.dirty.len(),
+                        self.engine.dirty(),
+                        self.engine.costs(),
+                        self.gate.forecast().blackout(now)
+                    );
+                }
                 self.engine.finish();
             }
         }
@@ -281,8 +291,17 @@ impl World {
 
     fn round(&mut self, round: Round) {
         let now = self.now();
-        self.engine.round(now);
-        self.gate.forecast_mut().owned(self.engine.costs(now));
+        let moved = self.engine.round(now);
+        if std::env::var("TRACE").is_ok() {
+            println!(
+                "    {:5} round {moved} {round:?} {:?} {:?} forecast {:?}",
+                self.now,
+                self.engine.dirty(),
+                self.engine.costs(),
+                self.gate.forecast().blackout(now)
+            );
+        }
+        self.gate.forecast_mut().owned(self.engine.costs());
         self.gate.round(now, round);
     }
 
@@ -307,6 +326,10 @@ impl World {
                     pages.push((page, Some(content)));
                     self.source.sends[index] += 1;
                     let delta = self.source.bases[index].replace(content);
+                    // Nothing has changed: the content that is there is named.
+                    if delta == Some(content) {
+                        continue;
+                    }
                     let delta = delta.map(|base| 8 + (content - base) * self.guest.change);
                     match delta.filter(|&delta| delta < self.guest.literal) {
                         Some(delta) => {
@@ -379,7 +402,7 @@ impl World {
             },
         );
         forecast.round_trip(Duration::from_millis(2 * self.link.latency));
-        forecast.owned(self.engine.costs(now));
+        forecast.owned(self.engine.costs());
         if self.patient {
             self.engine.may_wait(self.gate.may_wait());
         }
