@@ -19,6 +19,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod convergence;
 mod cost;
 mod dirty;
 mod engine;
@@ -29,6 +30,7 @@ mod rate;
 mod rounds;
 mod version;
 
+pub use convergence::{Convergence, IfNotConverging, Remedy};
 pub use cost::{Costs, Encoded};
 pub use dirty::{Counts, NoSuchPage, Taken};
 pub use engine::Engine;
