@@ -1,7 +1,7 @@
 //! Bodies that no source would send.
 
 use sealift_pages::{
-    Altered, Body, BodyWriter, Codec, DecodeError, Decoder, Diff, Digest, Draft, GROUP_MAX, Group,
+    Altered, Body, BodyWriter, Codec, DecodeError, Decoder, Diff, Digest, Draft, GROUP_MAX, Group, Nowhere,
     Origin, PAGE_SIZE_MIN, PageDigest, Patch, RAW_MAX, RECORDS_MAX, Record, Refusal, Unresolvable,
 };
 
@@ -139,7 +139,7 @@ fn pages_other_than_those_that_were_read_are_found_out() {
         .decode(&body(&[same], 1), 1, &layout())
         .unwrap();
     assert!(decoded.needs_others());
-    let resolved = receiver.mirror.resolve(decoded).unwrap();
+    let resolved = receiver.mirror.resolve(decoded, &mut Nowhere).unwrap();
     assert_eq!(resolved.verify(), Err(Altered { number: 1 }));
 }
 

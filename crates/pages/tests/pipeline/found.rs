@@ -93,8 +93,8 @@ fn nothing_names_a_batch_that_was_lost() {
     let (mut source, mut receiver) = (Source::new(layout()), Receiver::new(layout()));
     source.send(0, one(1, 9));
     let (_, names_the_lost, _) = source.send(1, one(2, 9));
-    source.duplicates.void(0);
-    source.duplicates.void(1);
+    source.void(0);
+    source.void(1);
     receiver.mirror.void(0);
     let (_, body, tally) = source.send(2, one(3, 9));
     assert_eq!(tally.literal.pages, 1);
