@@ -156,7 +156,10 @@ impl Contents {
         let within = move |&&(page, _): &&(Address, usize)| {
             page.block == first.block && page.page - first.page < run
         };
-        self.index[start..].iter().take_while(within).map(|&(_, slot)| slot)
+        self.index[start..]
+            .iter()
+            .take_while(within)
+            .map(|&(_, slot)| slot)
     }
 
     pub(crate) fn clear(&mut self) {

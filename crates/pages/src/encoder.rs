@@ -255,7 +255,10 @@ fn write(draft: &Draft, records: &mut impl Records, tally: &mut Tally) -> Result
             Entry::Page { at, content, .. } => {
                 let reference = references.next_if(|reference| reference.slot == slot);
                 slot += 1;
-                (append_page(records, at, content, reference, draft, tally)?, 1)
+                (
+                    append_page(records, at, content, reference, draft, tally)?,
+                    1,
+                )
             }
             Entry::Opaque { channel, bytes } => {
                 records.append(&Record::Opaque { channel, bytes })?;

@@ -66,7 +66,9 @@ fn add(sums: &mut [u64; LANES], stride: &[[u8; 8]; LANES], secret: &[u64; LANES]
         let mixed = words[lane] ^ secret[lane];
         let product = (mixed & 0xffff_ffff).wrapping_mul(mixed >> 32);
         // The word itself too, elsewhere: half a product forgets what it is made from when the other half is zero.
-        sums[lane] = sums[lane].wrapping_add(product).wrapping_add(words[lane ^ 1]);
+        sums[lane] = sums[lane]
+            .wrapping_add(product)
+            .wrapping_add(words[lane ^ 1]);
     }
 }
 

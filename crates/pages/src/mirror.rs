@@ -56,11 +56,14 @@ impl Mirror {
         if number < next {
             return Err(Unresolvable::OutOfTurn { number, next }.into());
         }
-        let kept = &self.kept;
+        let (kept, oldest) = (&self.kept, self.oldest);
         decoded.settle(|origin, into| {
             // The reader let no age pass that is greater than the number.
             let named = number.saturating_sub(origin.age);
-            if let Some(content) = kept_content(kept, named, origin.page) {
+            // Numbers may be void: older batches can still be there.
+            if origin.age <= oldest
+                && let Some(content) = kept_content(kept, named, origin.page)
+            {
                 into.copy_from_slice(content);
                 return Ok(true);
             }
@@ -70,7 +73,13 @@ impl Mirror {
         })?;
         self.next = number.saturating_add(1);
         let resolved = decoded.into_resolved();
-        if self.oldest > 0 && !resolved.contents.places().iter().all(|place| external.holds(place.block)) {
+        if self.oldest > 0
+            && !resolved
+                .contents
+                .places()
+                .iter()
+                .all(|place| external.holds(place.block))
+        {
             self.kept
                 .push_back((number, Arc::clone(&resolved.contents)));
         }
@@ -90,11 +99,7 @@ impl Mirror {
 }
 
 /// What a page got from a batch that is kept.
-fn kept_content(
-    kept: &VecDeque<(u64, Arc<Contents>)>,
-    batch: u64,
-    page: Address,
-) -> Option<&[u8]> {
+fn kept_content(kept: &VecDeque<(u64, Arc<Contents>)>, batch: u64, page: Address) -> Option<&[u8]> {
     let at = kept.binary_search_by_key(&batch, |&(number, _)| number);
     let (_, contents) = kept.get(at.ok()?)?;
     let slot = contents.last_before(page, WHOLE_BATCH)?;

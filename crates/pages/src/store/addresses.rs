@@ -66,6 +66,6 @@ pub(super) fn entry(link: u32) -> Option<usize> {
 
 /// The high half of a number, as one below `len`: without a division, and without a length that must be a power of two.
 pub(super) fn within(number: u64, len: usize) -> usize {
-    let high = u128::from(number) * len as u128 >> 64;
+    let high = (u128::from(number) * len as u128) >> 64;
     usize::try_from(high).unwrap_or(0)
 }

@@ -135,7 +135,11 @@ impl Store {
 
     /// A batch was lost: what it put cannot be named any more.
     pub fn void(&mut self, number: u64) {
-        for entry in self.segments.iter_mut().flat_map(|segment| &mut segment.entries) {
+        for entry in self
+            .segments
+            .iter_mut()
+            .flat_map(|segment| &mut segment.entries)
+        {
             if entry.batch == number {
                 entry.batch = NONE;
             }
@@ -163,7 +167,8 @@ impl Store {
             named.then_some(batch)
         });
         // What a later batch has put is worth more to those that come.
-        let late = own.is_some_and(|own| self.entry(own).batch > number && self.entry(own).batch != NONE);
+        let late =
+            own.is_some_and(|own| self.entry(own).batch > number && self.entry(own).batch != NONE);
         if let (Some(own), Some(batch)) = (own, before)
             && self.has(own, &page)
         {

@@ -22,7 +22,11 @@ impl Places {
 
     pub(super) fn new(entries: usize) -> Self {
         // Rounded down, for the budget; a store has at least one place.
-        let buckets = if entries == 0 { 0 } else { (entries / SHARE).max(1) };
+        let buckets = if entries == 0 {
+            0
+        } else {
+            (entries / SHARE).max(1)
+        };
         Self {
             buckets: vec![[0; WAYS]; buckets],
         }
@@ -58,5 +62,8 @@ impl Places {
 /// Tag and link of a place. A fingerprint's tag is its low half: the high one chooses the bucket.
 fn split(place: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = place.to_be_bytes();
-    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
+    (
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+    )
 }

@@ -1,8 +1,9 @@
 //! Bodies that no source would send.
 
 use sealift_pages::{
-    Altered, Body, BodyWriter, Codec, DecodeError, Decoder, Diff, Digest, Draft, GROUP_MAX, Group, Nowhere,
-    Origin, PAGE_SIZE_MIN, PageDigest, Patch, RAW_MAX, RECORDS_MAX, Record, Refusal, Unresolvable,
+    Altered, Body, BodyWriter, Codec, DecodeError, Decoder, Diff, Digest, Draft, GROUP_MAX, Group,
+    Nowhere, Origin, PAGE_SIZE_MIN, PageDigest, Patch, RAW_MAX, RECORDS_MAX, Record, Refusal,
+    Unresolvable,
 };
 
 use crate::support::{Receiver, Said, Source, at, layout, noise, said, size, text};

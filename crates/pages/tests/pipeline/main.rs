@@ -9,5 +9,8 @@
 mod bounds;
 mod found;
 mod hostile;
+mod order;
+mod reading;
 mod roundtrip;
+mod store;
 mod support;

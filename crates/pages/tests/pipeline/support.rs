@@ -45,6 +45,18 @@ pub(crate) fn noise(seed: u64) -> Vec<u8> {
     words.skip(8).take(PAGE_SIZE_MIN / 8).flatten().collect()
 }
 
+/// The same page with `words` of it changed.
+pub(crate) fn touched(page: &[u8], seed: u64, words: usize) -> Vec<u8> {
+    let mut page = page.to_vec();
+    let chance = noise(seed);
+    let (chance, _) = chance.as_chunks::<8>();
+    let (slots, _) = page.as_chunks_mut::<8>();
+    for (number, value) in chance.iter().take(words).enumerate() {
+        slots[(number * 97 + usize::from(value[0])) % (PAGE_SIZE_MIN / 8)] = *value;
+    }
+    page
+}
+
 /// A page that compresses well.
 pub(crate) fn text(seed: u64) -> Vec<u8> {
     let line = format!("line {seed} of a page that somebody wrote\n");
@@ -172,7 +184,11 @@ impl Source {
     }
 
     /// Sends a batch that was given its number before, perhaps with others between.
-    pub(crate) fn send_numbered(&mut self, number: u64, mut draft: Draft) -> (Draft, Vec<u8>, Tally) {
+    pub(crate) fn send_numbered(
+        &mut self,
+        number: u64,
+        mut draft: Draft,
+    ) -> (Draft, Vec<u8>, Tally) {
         let mut before = self.history.before(number);
         let store = &mut self.store;
         self.finder.find(number, &mut draft, &mut before, || store);
@@ -207,11 +223,19 @@ impl External for Guest {
         self.placed.contains(&block)
     }
 
-    fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, &'static str> {
+    fn content(
+        &mut self,
+        page: Address,
+        batch: u64,
+        into: &mut [u8],
+    ) -> Result<bool, &'static str> {
         if self.lost {
             return Err("the guest is gone");
         }
-        let newest = self.pages.get(&page).filter(|&&(newest, _)| newest == batch);
+        let newest = self
+            .pages
+            .get(&page)
+            .filter(|&&(newest, _)| newest == batch);
         if let Some((_, content)) = newest {
             into.copy_from_slice(content);
         }
@@ -221,6 +245,9 @@ impl External for Guest {
 
 impl Guest {
     fn place(&mut self, batch: &Resolved) {
+        if self.placed.is_empty() {
+            return;
+        }
         for said in said(batch.entries()) {
             if let Said::Page(_, at, content) = said
                 && self.placed.contains(&at.block)
