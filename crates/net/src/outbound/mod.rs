@@ -1,18 +1,19 @@
 //! The way out: from drafts to lanes.
 //!
 //! ```text
-//!   Feed, one per channel of QEMU's                 worker threads              lane threads
-//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
-//!                 ▲     book: flight, versions, duplicates                            │
-//!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀──────┘
+//!   Feed, one per channel of QEMU's                 worker threads                     lane threads
+//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─▶ find ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
+//!                 ▲     book: flight, versions         store                                 │
+//!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀─────────────┘
 //! ```
 //!
-//! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, the search for
-//! duplicates. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
+//! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number and the version map. The store of what
+//! was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 
 mod lane;
 mod limit;
+mod sent;
 mod worker;
 
 use std::fs::File;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Draft, Duplicates, Encoder, Layout, Tally};
+use sealift_pages::{Address, CONTENT_MAX, Draft, Encoder, Layout, Store, Tally};
 use sealift_precopy::VersionMap;
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
@@ -158,6 +159,8 @@ pub struct Outbound {
 struct Shared {
     layout: Arc<Layout>,
     book: Mutex<Book>,
+    /// Copies of what was sent. The book's lock is taken while this one is held, and never the other way round.
+    store: Mutex<Store>,
     /// Signalled when the window has room again, and when all is over.
     room: Condvar,
     /// Batches to encode; none once the way out is closed.
@@ -185,13 +188,14 @@ struct Book {
     /// All that was acknowledged.
     delivered: Delivered,
     versions: VersionMap,
-    duplicates: Duplicates,
 }
 
 /// A batch that has its number.
 struct Job {
     number: u64,
-    draft: Arc<Draft>,
+    draft: Draft,
+    /// The batch before this one with each page that has content in it, by address.
+    before: Vec<(Address, Option<u64>)>,
 }
 
 /// A batch that is ready to be sealed: room for the header, the body, room for the tag.
@@ -221,14 +225,14 @@ impl Outbound {
             keys,
         } = plan;
         let (jobs, waiting) = queue::unbounded();
-        let oldest = layout.agreed().oldest;
+        let kept = layout.agreed().oldest.saturating_mul(CONTENT_MAX);
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
                 flight: Flight::new(window),
                 delivered: Delivered::default(),
                 versions,
-                duplicates: Duplicates::new(oldest, duplicates_key),
             }),
+            store: Mutex::new(Store::new(kept, duplicates_key, layout.page_size())),
             layout,
             room: Condvar::new(),
             jobs: Mutex::new(Some(jobs)),
@@ -253,6 +257,7 @@ impl Outbound {
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
+                finder: lock(&shared.store).finder(),
                 encoder: Encoder::new(level),
                 jobs: waiting.clone(),
                 bodies: bodies.clone(),
@@ -427,7 +432,7 @@ impl Feed {
             content: draft.memory() as u64,
         };
         let fresh = Draft::new(self.shared.layout.page_size());
-        let (number, draft) = {
+        let (number, draft, before) = {
             let mut book = lock(&self.shared.book);
             let number = loop {
                 if self.shared.is_closed() {
@@ -447,6 +452,7 @@ impl Feed {
                 self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             };
             let draft = std::mem::replace(draft, fresh);
+            let before = sent::before(&draft, &book.versions);
             let mut fits = true;
             for (first, run) in draft.addresses() {
                 fits &= book.versions.stamp(first, run, number).is_ok();
@@ -456,12 +462,16 @@ impl Feed {
                 self.shared.broken(Broken::Versions(number));
                 return Err(Closed);
             }
-            (number, book.duplicates.resolve(number, draft))
+            (number, draft, before)
         };
         let jobs = lock(&self.shared.jobs);
-        let job = Job { number, draft };
-        match jobs.as_ref().map(|jobs| jobs.send(job)) {
-            Some(Ok(())) => Ok(number),
+        let job = Job {
+            number,
+            draft,
+            before,
+        };
+        match jobs.as_ref().map(|jobs| jobs.send(job).is_ok()) {
+            Some(true) => Ok(number),
             _ => Err(Closed),
         }
     }

@@ -1,16 +1,18 @@
-//! A thread that encodes: finds zeros and compresses, batch by batch, without anything in between.
+//! A thread that finds what was sent before and encodes the rest, batch by batch, without anything in between.
 
 use std::sync::Arc;
 
 use crossbeam_channel as queue;
-use sealift_pages::Encoder;
+use sealift_pages::{Encoder, Finder};
 use sealift_seal::{Header, TAG_LENGTH};
 
+use super::sent::Earlier;
 use super::{Body, Broken, Job, Shared};
 use crate::lock::lock;
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
+    pub(super) finder: Finder,
     pub(super) encoder: Encoder,
     pub(super) jobs: queue::Receiver<Job>,
     pub(super) bodies: queue::Sender<Body>,
@@ -20,10 +22,23 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Ok(Job { number, draft }) = self.jobs.recv() {
+        while let Ok(Job {
+            number,
+            mut draft,
+            before,
+        }) = self.jobs.recv()
+        {
             if self.shared.is_closed() {
                 return;
             }
+            let mut sent = Earlier {
+                number,
+                oldest: self.shared.layout.agreed().oldest,
+                before: &before,
+                book: &self.shared.book,
+            };
+            self.finder
+                .find(number, &mut draft, &mut sent, || lock(&self.shared.store));
             let mut buffer = self.empties.try_recv().unwrap_or_default();
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
