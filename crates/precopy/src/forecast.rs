@@ -14,6 +14,7 @@ use core::time::Duration;
 
 use sealift_pages::PageSize;
 
+use crate::rate::{rate, time, volume};
 use crate::rounds::Round;
 
 /// Time over which the delivered rate is taken: QEMU's own window is 100 ms; twice that outlasts a hiccup of the network, and is over before
@@ -268,34 +269,6 @@ impl Window {
         let all = self.0.iter().map(bytes).fold(0, u64::saturating_add);
         (!time.is_zero()).then(|| rate(all, time))
     }
-}
-
-const SECOND: u128 = 1_000_000_000;
-
-/// Bytes per second.
-fn rate(bytes: u64, time: Duration) -> u64 {
-    let per_second = (u128::from(bytes) * SECOND).checked_div(time.as_nanos());
-    per_second.map_or(0, narrow)
-}
-
-/// Bytes in so much time.
-fn volume(rate: u64, time: Duration) -> u64 {
-    // Times are those of a session: 2^64 ns are 584 years.
-    narrow(u128::from(rate) * u128::from(narrow(time.as_nanos())) / SECOND)
-}
-
-/// The time that bytes take. None when they never arrive.
-fn time(bytes: u64, rate: u64) -> Option<Duration> {
-    let nanos = if bytes == 0 {
-        0
-    } else {
-        (u128::from(bytes) * SECOND).checked_div(rate.into())?
-    };
-    Some(Duration::from_nanos(narrow(nanos)))
-}
-
-fn narrow(number: u128) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
