@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sealift_pages::{Address, Draft};
+use sealift_pages::{Address, Draft, Entry};
 use sealift_session::flight::Cost;
 
 use super::shared::{Book, Job, Shared, wait, wait_within};
@@ -68,6 +68,10 @@ impl Feed {
                 shared.waiting.fetch_sub(1, Ordering::Relaxed);
             };
             let draft = std::mem::replace(draft, fresh);
+            let before = book.before(draft.entries().filter_map(|entry| match entry {
+                Entry::Page { at, .. } => Some(at),
+                Entry::Zero { .. } | Entry::Opaque { .. } | Entry::Barrier => None,
+            }));
             let mut fits = true;
             for (first, run) in draft.addresses() {
                 fits &= book.versions.stamp(first, run, number).is_ok();
@@ -77,8 +81,11 @@ impl Feed {
                 shared.broken(Broken::Versions(number));
                 return Err(Closed);
             }
-            let draft = book.duplicates.resolve(number, draft);
-            book.jobs.push_back(Job::Draft { number, draft });
+            book.jobs.push_back(Job::Draft {
+                number,
+                draft,
+                before,
+            });
             number
         };
         shared.work.notify_one();

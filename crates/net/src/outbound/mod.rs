@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   Feed, one per channel of QEMU's                 worker threads                    lane threads
-//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─┬─▶ resolve ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
-//!  pages ─▶ dirty map ─▶ room? ─▶ take, number ──────┘ read                                   │
+//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─┬─▶ find ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
+//!  pages ─▶ dirty map ─▶ room? ─▶ take, number ─▶ read ┘  store                               │
 //!                 ▲     book: flight, versions, dirty map                                     │
 //!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀──────────────┘
 //! ```
 //!
 //! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, which pages are dirty.
-//! The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
+//! The store of what was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 //!
 //! Pages come in one of two ways. With stream access their contents come with them, in drafts. With direct access QEMU only says which
@@ -19,6 +19,7 @@
 mod feed;
 mod lane;
 mod limit;
+mod sent;
 mod shared;
 mod worker;
 
@@ -31,7 +32,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Address, CONTENT_MAX, Duplicates, Encoder, Layout, Tally};
+use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Store, Tally};
 use sealift_precopy::{Engine, NoSuchPage, VersionMap};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
@@ -54,8 +55,10 @@ pub struct Plan {
     pub workers: usize,
     /// zstd's level.
     pub level: i32,
-    /// Randomness for the search for duplicates, so that no guest can aim at its table.
-    pub duplicates_key: u64,
+    /// Bytes that copies of pages may take, to name them and for deltas.
+    pub store: u64,
+    /// Randomness for the store's tables, so that no guest can aim at them.
+    pub store_key: u64,
     /// Bytes per second that all lanes may take together; none for as many as the link does.
     pub bandwidth: Option<u64>,
     /// Bytes of content that each channel may have on its way at first.
@@ -209,7 +212,8 @@ impl Outbound {
             layout,
             workers,
             level,
-            duplicates_key,
+            store,
+            store_key,
             bandwidth,
             window,
             versions,
@@ -220,17 +224,16 @@ impl Outbound {
             Some(Direct { memory, engine }) => (Some(memory), Some(engine)),
             None => (None, None),
         };
-        let oldest = layout.agreed().oldest;
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
                 flight: Flight::new(window),
                 delivered: Delivered::default(),
                 versions,
-                duplicates: Duplicates::new(oldest, duplicates_key),
                 jobs: VecDeque::new(),
                 engine,
                 batch: CONTENT_MAX,
             }),
+            store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
             layout,
             room: Condvar::new(),
@@ -257,8 +260,8 @@ impl Outbound {
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
+                finder: lock(&shared.store).finder(),
                 encoder: Encoder::new(level),
-                scratch: Vec::new(),
                 bodies: bodies.clone(),
                 empties: reusable.clone(),
             };

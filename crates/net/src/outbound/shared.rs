@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sealift_pages::{Draft, Duplicates, Layout, Tally, ZEROS_MAX};
+use sealift_pages::{Address, Draft, Layout, Store, Tally};
 use sealift_precopy::{Encoded, Engine, Taken, VersionMap};
 use sealift_seal::{Keyed, Source};
 use sealift_session::control::BatchRanges;
@@ -24,10 +24,14 @@ use crate::lock::lock;
 /// The channel under which pages count that are read directly: one that QEMU does not have, so that neither waits for the other's share of
 /// the window.
 const DIRECT: u16 = CHANNELS_MAX;
+/// Pages of zeros that join a batch of pages that are read: with as many records of them as pages, it still has room for a batch's content.
+const ZEROS: u64 = 4096;
 
 pub(super) struct Shared {
     pub(super) layout: Arc<Layout>,
     pub(super) book: Mutex<Book>,
+    /// Copies of what was sent. The book's lock may be taken while this one is held, and never the other way round.
+    pub(super) store: Mutex<Store>,
     /// The guest's memory, with direct access.
     pub(super) memory: Option<Arc<dyn Memory>>,
     pub(super) room: Condvar,
@@ -56,7 +60,6 @@ pub(super) struct Book {
     /// All that was acknowledged.
     pub(super) delivered: Delivered,
     pub(super) versions: VersionMap,
-    pub(super) duplicates: Duplicates,
     /// Batches that have their numbers and wait for a worker.
     pub(super) jobs: VecDeque<Job>,
     /// What is dirty, with direct access.
@@ -68,10 +71,21 @@ pub(super) struct Book {
 /// A batch that has its number.
 pub(super) enum Job {
     /// Its contents came with it.
-    Draft { number: u64, draft: Arc<Draft> },
+    Draft {
+        number: u64,
+        draft: Draft,
+        before: Before,
+    },
     /// Its pages are to be read.
-    Pages { number: u64, pages: Vec<Taken> },
+    Pages {
+        number: u64,
+        pages: Vec<Taken>,
+        before: Before,
+    },
 }
+
+/// For each page of a batch with content, in the order of addresses, the batch with its newest content before this one got its number.
+pub(super) type Before = Vec<(Address, Option<u64>)>;
 
 /// A batch that is ready to be sealed: room for the header, the body, room for the tag.
 pub(super) struct Body {
@@ -126,11 +140,12 @@ impl Shared {
             0 => bytes,
             raw => bytes.saturating_mul(packed) / raw,
         };
-        let named = tally.same_as;
+        let (literal, named, delta) = (tally.literal, tally.same_as, tally.delta);
         let made = Encoded {
-            literal_pages: tally.literal.pages + named.pages,
-            literal_bytes: on_wire(tally.literal.bytes + named.bytes),
-            ..Encoded::default()
+            literal_pages: literal.pages + named.pages,
+            literal_bytes: on_wire(literal.bytes + named.bytes),
+            delta_pages: delta.pages,
+            delta_bytes: on_wire(delta.bytes),
         };
         if let Some(engine) = &mut lock(&self.book).engine {
             engine.encoded(number, made);
@@ -208,7 +223,7 @@ impl Book {
         let number = self.flight.next();
         let mut pages = Vec::new();
         let content = self.batch / page_bytes;
-        if engine.take(now, number, content, ZEROS_MAX, &mut pages) == 0 {
+        if engine.take(now, number, content, ZEROS, &mut pages) == 0 {
             return Ok(None);
         }
         let content = pages.iter().filter(|taken| !taken.zero);
@@ -218,11 +233,29 @@ impl Book {
         // There was room for it.
         let allotted = self.flight.allot(DIRECT, cost);
         debug_assert_eq!(allotted, Ok(number));
+        let read = pages.iter().filter(|taken| !taken.zero);
+        let read = read.flat_map(|taken| {
+            let Address { block, page } = taken.first;
+            (page..page.saturating_add(taken.run)).map(move |page| Address { block, page })
+        });
+        let before = self.before(read);
         for taken in &pages {
             let stamped = self.versions.stamp(taken.first, taken.run, number);
             stamped.map_err(|_| Broken::Versions(number))?;
         }
-        Ok(Some(Job::Pages { number, pages }))
+        Ok(Some(Job::Pages {
+            number,
+            pages,
+            before,
+        }))
+    }
+
+    /// To be asked before a batch is stamped.
+    pub(super) fn before(&self, pages: impl Iterator<Item = Address>) -> Before {
+        let newest = pages.map(|page| (page, self.versions.newest(page)));
+        let mut before: Before = newest.collect();
+        before.sort_unstable();
+        before
     }
 }
 

@@ -1,21 +1,22 @@
-//! A thread that encodes: finds zeros and compresses, batch by batch, without anything in between.
+//! A thread that reads pages, finds what was sent before and encodes the rest, batch by batch, without anything in between.
 
 use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel as queue;
-use sealift_pages::{Address, Draft, Encoder};
+use sealift_pages::{Address, Draft, Encoder, Finder, Unread};
 use sealift_precopy::Taken;
 use sealift_seal::{Header, TAG_LENGTH};
 
 use super::Broken;
+use super::sent::Earlier;
 use super::shared::{Body, Job, Shared};
 use crate::lock::lock;
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
+    pub(super) finder: Finder,
     pub(super) encoder: Encoder,
-    pub(super) scratch: Vec<u8>,
     pub(super) bodies: queue::Sender<Body>,
     /// Buffers that lanes have done with.
     pub(super) empties: queue::Receiver<Vec<u8>>,
@@ -25,16 +26,28 @@ impl Worker {
     pub(super) fn run(mut self) {
         while let Some(job) = self.shared.next_job() {
             let direct = matches!(job, Job::Pages { .. });
-            let (number, draft) = match job {
-                Job::Draft { number, draft } => (number, draft),
-                Job::Pages { number, pages } => match self.read(&pages) {
-                    Ok(draft) => (
-                        number,
-                        lock(&self.shared.book).duplicates.resolve(number, draft),
-                    ),
+            let (number, mut draft, before) = match job {
+                Job::Draft {
+                    number,
+                    draft,
+                    before,
+                } => (number, draft, before),
+                Job::Pages {
+                    number,
+                    pages,
+                    before,
+                } => match self.read(&pages) {
+                    Ok(draft) => (number, draft, before),
                     Err(error) => return self.shared.broken(Broken::Memory(error)),
                 },
             };
+            let mut sent = Earlier {
+                number,
+                before: &before,
+                shared: &self.shared,
+            };
+            let store = || lock(&self.shared.store);
+            self.finder.find(number, &mut draft, &mut sent, store);
             let mut buffer = self.empties.try_recv().unwrap_or_default();
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
@@ -59,27 +72,26 @@ impl Worker {
 
     /// Copies the pages out of the guest. From here on nothing looks at its memory again.
     fn read(&mut self, pages: &[Taken]) -> io::Result<Draft> {
-        let page_size = self.shared.layout.page_size();
-        let mut draft = Draft::new(page_size);
+        let mut draft = Draft::new(self.shared.layout.page_size());
         let mut places = Vec::new();
+        let full = || io::Error::other("a batch was taken that is larger than one may be");
         for taken in pages {
             let Address { block, page } = taken.first;
-            for page in page..page + taken.run {
+            for page in page..page.saturating_add(taken.run) {
                 let at = Address { block, page };
                 if taken.zero {
-                    // A batch's worth fits.
-                    let _ = draft.zero(at);
+                    draft.zero(at).map_err(|_| full())?;
                 } else {
                     places.push(at);
                 }
             }
         }
         if let Some(memory) = &self.shared.memory {
-            self.scratch.resize(places.len() * page_size.bytes(), 0);
-            memory.read(&places, &mut self.scratch)?;
-            for (&at, content) in places.iter().zip(self.scratch.chunks(page_size.bytes())) {
-                let _ = draft.page(at, content);
-            }
+            let read = draft.read_scattered(&places, |into| memory.read(&places, into));
+            read.map_err(|unread| match unread {
+                Unread::Full => full(),
+                Unread::Failed(error) => error,
+            })?;
         }
         Ok(draft)
     }

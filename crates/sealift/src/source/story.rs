@@ -296,6 +296,7 @@ impl Story {
                 zero: pages(tally.zero.pages),
                 literal: pages(tally.literal.pages),
                 same_as: pages(tally.same_as.pages),
+                delta: pages(tally.delta.pages),
                 opaque: Opaque {
                     raw_bytes: tally.opaque_bytes,
                 },
