@@ -177,9 +177,9 @@ pub enum Access {
     Stream,
     /// Receiver: the stream is put together again for QEMU.
     Relay,
-    /// By the shared file behind it.
+    /// Directly, by the file behind it.
     Mapped,
-    /// By the memory of QEMU's process.
+    /// Directly, in QEMU's process.
     Process,
 }
 

@@ -80,11 +80,6 @@ pub trait Placement: Send {
     /// When the batch cannot be placed; the session ends.
     fn place(&mut self, batch: Arc<Resolved>, over: Option<u64>) -> Result<(), String>;
 
-    /// Whether [`Placement::content`] answers for each page of this block that was ever put.
-    fn holds(&self, _block: u16) -> bool {
-        false
-    }
-
     /// Reads back the content that a page has by this batch, which must be the newest that has put it, and may wait until it is in place.
     /// Returns false where it cannot be read back.
     ///

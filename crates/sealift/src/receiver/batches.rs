@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sealift_pages::{
-    Agreed, Codecs, Decoder, Draft, Duplicates, Encoder, Layout, Mirror, PAGE_SIZE_MIN, PageSize,
+    Agreed, Codecs, Decoder, Draft, Encoder, Layout, Mirror, Nowhere, PAGE_SIZE_MIN, PageSize,
     Resolved,
 };
 
@@ -23,11 +23,10 @@ pub(super) fn batch(number: u64, pages: &[u64], fill: impl FnOnce(&mut Draft)) -
         .with_agreed(agreed);
     let mut draft = Draft::new(page_size());
     fill(&mut draft);
-    let draft = Duplicates::new(1, 0).resolve(number, draft);
     let mut body = Vec::new();
     Encoder::new(1)
         .encode(&draft, number, &layout, &mut body)
         .unwrap();
     let decoded = Decoder::new().decode(&body, number, &layout).unwrap();
-    Mirror::new(0).resolve(decoded).unwrap()
+    Mirror::new(0).resolve(decoded, &mut Nowhere).unwrap()
 }

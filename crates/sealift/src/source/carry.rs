@@ -242,6 +242,10 @@ impl Carry {
     fn ingest(&mut self, going: &Going, event: ingest::Event) -> Vec<Event> {
         match event {
             ingest::Event::Stopping => self.stopped(),
+            ingest::Event::Distrusted { block } => {
+                self.story.distrusted(&block);
+                vec![]
+            }
             ingest::Event::RamEnded { batches, versions } => {
                 let mut events = self.stopped();
                 events.push(Event::Drained(Drain {
@@ -349,6 +353,7 @@ impl Carry {
             let _ = self.reins.return_path.open_gate();
         }
         self.outbound.set_window(self.pace.window());
+        self.outbound.set_batch(self.pace.batch_bytes() as u64);
         if going.told.elapsed() >= TELL {
             going.told = Instant::now();
             self.story.progress(&standing, &self.pace);

@@ -46,8 +46,7 @@ pub(crate) struct Pace {
     window: AtomicU64,
     /// QEMU's channels, which share what may be on its way.
     channels: AtomicU64,
-    /// Pages of a multifd packet.
-    packet_pages: u64,
+    page_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -92,18 +91,19 @@ impl Pace {
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
             window: AtomicU64::new(WINDOW_MIN),
             channels: AtomicU64::new(1),
-            packet_pages: PACKET / page_size.bytes() as u64,
+            page_bytes: page_size.bytes() as u64,
         }
     }
 
-    /// QEMU has written a page.
-    pub(crate) fn page(&self, at: Address, zero: bool) {
-        self.pages(std::iter::once((at, zero)));
+    /// QEMU has written a page. Returns whether a round ended before it.
+    pub(crate) fn page(&self, at: Address, zero: bool) -> bool {
+        self.pages(std::iter::once((at, zero)))
     }
 
-    /// QEMU has written pages, those of zeros marked.
-    pub(crate) fn pages(&self, pages: impl Iterator<Item = (Address, bool)>) {
+    /// QEMU has written pages, those of zeros marked. Returns whether a round ended.
+    pub(crate) fn pages(&self, pages: impl Iterator<Item = (Address, bool)>) -> bool {
         let mut state = lock(&self.state);
+        let mut any = false;
         for (at, zero) in pages {
             let ended = if zero {
                 state.rounds.zero(at)
@@ -112,16 +112,20 @@ impl Pace {
             };
             if let Some(ended) = ended {
                 state.ended(self.start.elapsed(), ended);
+                any = true;
             }
         }
+        any
     }
 
-    /// A section of RAM is over.
-    pub(crate) fn section_ended(&self) {
+    /// A section of RAM is over. Returns whether a round ended with it.
+    pub(crate) fn section_ended(&self) -> bool {
         let mut state = lock(&self.state);
-        if let Some(ended) = state.rounds.section_end() {
+        let ended = state.rounds.section_end();
+        if let Some(ended) = ended {
             state.ended(self.start.elapsed(), ended);
         }
+        ended.is_some()
     }
 
     /// The destination's word is here: the gate decides when it goes on.
@@ -155,7 +159,7 @@ impl Pace {
             Sample {
                 delivered_raw: standing.delivered.content,
                 delivered_wire: standing.delivered.wire,
-                in_flight: standing.in_flight.content,
+                in_flight: standing.in_flight.content + standing.dirty * self.page_bytes,
                 waiting: standing.waiting,
             },
         );
@@ -184,7 +188,8 @@ impl Pace {
     pub(crate) fn one_more_channel(&self) {
         let parallel = self.channels.fetch_add(1, Ordering::Relaxed);
         // Packets of several channels come in any order.
-        lock(&self.state).rounds = Rounds::new(self.packet_pages.saturating_mul(parallel));
+        let packet_pages = PACKET / self.page_bytes;
+        lock(&self.state).rounds = Rounds::new(packet_pages.saturating_mul(parallel));
     }
 
     /// How many channels QEMU has opened.

@@ -348,12 +348,8 @@ impl Placement for Placer {
         self.check()
     }
 
-    fn holds(&self, block: u16) -> bool {
-        self.placed.contains(block)
-    }
-
     fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, String> {
-        if !self.holds(page.block) {
+        if !self.placed.contains(page.block) {
             return Ok(false);
         }
         self.beside.wait_up_to(batch)?;
