@@ -299,6 +299,31 @@ fn a_way_that_is_ordered_and_not_there_refuses_the_guest_which_runs_on() {
     drop(receiver);
 }
 
+#[test]
+fn a_receiver_that_may_not_look_into_qemu_gives_it_all_by_its_stream_and_says_why() {
+    let trial = Trial::new().unwrap();
+    let qemu = newest();
+    let private = Backend::private();
+    let source = trial.running(&private.source(&qemu)).unwrap();
+    let mut destination = trial.waiting(&private.launch(&qemu)).unwrap();
+    let receiver = trial.managed(&destination).without_tracing();
+    let receiver = listening(&receiver).unwrap();
+    let order = trial
+        .migrate(&source, trial::PORT)
+        .with(["--verify", "full"]);
+    let sent = order.start().unwrap().wait().unwrap();
+    let received = receiver.wait().unwrap();
+    let said = format!("{}{}", sent.said(), received.said());
+    assert_eq!((sent.code, received.code), (Some(0), Some(0)), "{said}");
+    assert!(told(&received).is_empty());
+    let admitted = received.last("admitted");
+    assert_eq!(admitted["access"], "relay");
+    let why = admitted["access_reason"].as_str().unwrap();
+    assert!(why.contains("CAP_SYS_PTRACE"), "{why}");
+    wait_state(&mut destination, "running").unwrap();
+    goes_on(&source, &mut destination).unwrap();
+}
+
 /// Kills the destination's QEMU as soon as pages are placed there.
 #[test]
 fn a_qemu_that_dies_while_pages_are_placed_is_named_and_the_guest_runs_on() {
