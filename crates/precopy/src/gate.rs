@@ -194,9 +194,7 @@ impl Gate {
             None => return Some(Why::RateUnknown),
         };
         if blackout <= max_downtime {
-            let Some(costs) = self.forecast.costs() else {
-                return None;
-            };
+            let costs = self.forecast.costs()?;
             if self.settled < SETTLED && blackout - DEVICE_STATE > max_downtime / SMALL {
                 return Some(Why::Shrinking { blackout });
             }

@@ -349,8 +349,10 @@ impl Carry {
             // An error is the end of QEMU's channel, which is told elsewhere.
             let _ = self.reins.return_path.open_gate();
         }
+        let (may_wait, hurry) = self.pace.at_the_gate();
+        self.outbound
+            .set_pace(self.pace.batch_bytes() as u64, may_wait, hurry);
         self.outbound.set_window(self.pace.window());
-        self.outbound.set_batch(self.pace.batch_bytes() as u64);
         if going.told.elapsed() >= TELL {
             going.told = Instant::now();
             self.story.progress(&standing, &self.pace);
