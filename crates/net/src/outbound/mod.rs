@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
@@ -236,6 +236,7 @@ impl Outbound {
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
             layout,
+            placed: OnceLock::new(),
             room: Condvar::new(),
             work: Condvar::new(),
             taken: Condvar::new(),
@@ -299,6 +300,13 @@ impl Outbound {
     /// When it names some that it cannot have.
     pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
         self.shared.acknowledge(ranges)
+    }
+
+    /// The receiver has these blocks' pages in its guest's memory: whatever they got last can be named from now on, however old it is.
+    /// It says so once.
+    pub fn placed(&self, blocks: impl Iterator<Item = u16>) {
+        // What it says a second time is nothing new.
+        let _ = self.shared.placed.set(blocks.collect());
     }
 
     /// How many bytes of content each channel may have on the way.

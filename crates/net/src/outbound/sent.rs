@@ -29,7 +29,9 @@ impl Sent for Earlier<'_> {
         (newest < self.number).then_some(newest)
     }
 
-    fn reaches(&mut self, _: Address, batch: u64) -> bool {
-        self.number.saturating_sub(batch) <= self.shared.layout.agreed().oldest
+    fn reaches(&mut self, page: Address, batch: u64) -> bool {
+        let placed = self.shared.placed.get();
+        placed.is_some_and(|blocks| blocks.contains(&page.block))
+            || self.number.saturating_sub(batch) <= self.shared.layout.agreed().oldest
     }
 }
