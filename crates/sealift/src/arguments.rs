@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use sealift_qemu::ram::Want;
 use sealift_qemu::{Address, AddressError};
 use sealift_seal::Suite;
 
@@ -144,6 +145,17 @@ pub enum Access {
     Process,
     /// Only as QEMU sends and takes it. Needs no privilege.
     Stream,
+}
+
+impl From<Access> for Want {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Auto => Self::Auto,
+            Access::Mapped => Self::Mapped,
+            Access::Process => Self::Process,
+            Access::Stream => Self::Stream,
+        }
+    }
 }
 
 /// A suite's name on the command line.
