@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
@@ -236,7 +236,7 @@ impl Outbound {
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
             layout,
-            placed: OnceLock::new(),
+            placed: RwLock::default(),
             room: Condvar::new(),
             work: Condvar::new(),
             taken: Condvar::new(),
@@ -303,10 +303,10 @@ impl Outbound {
     }
 
     /// The receiver has these blocks' pages in its guest's memory: whatever they got last can be named from now on, however old it is.
-    /// It says so once.
-    pub fn placed(&self, blocks: impl Iterator<Item = u16>) {
-        // What it says a second time is nothing new.
-        let _ = self.shared.placed.set(blocks.collect());
+    pub fn placed(&self, blocks: &[u16]) {
+        let placed = &self.shared.placed;
+        let mut placed = placed.write().unwrap_or_else(PoisonError::into_inner);
+        placed.extend(blocks);
     }
 
     /// How many bytes of content each channel may have on the way.

@@ -7,6 +7,8 @@
 //!   newest as of 12    a: 7         b: 9          c: not known any more
 //! ```
 
+use std::sync::PoisonError;
+
 use sealift_pages::{Address, Sent};
 
 use super::shared::{Before, Shared};
@@ -30,8 +32,9 @@ impl Sent for Earlier<'_> {
     }
 
     fn reaches(&mut self, page: Address, batch: u64) -> bool {
-        let placed = self.shared.placed.get();
-        placed.is_some_and(|blocks| blocks.contains(&page.block))
+        let placed = &self.shared.placed;
+        let placed = placed.read().unwrap_or_else(PoisonError::into_inner);
+        placed.contains(&page.block)
             || self.number.saturating_sub(batch) <= self.shared.layout.agreed().oldest
     }
 }

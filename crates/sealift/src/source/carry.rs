@@ -167,11 +167,12 @@ impl Carry {
                 self.story.told_by_peer();
                 Some(Event::Lost(why))
             }
-            // For display at that end, for a source that names old contents, or of a later version.
-            Message::Placing(_)
-            | Message::Progress(_)
-            | Message::LaneTokens(_)
-            | Message::Void(_) => None,
+            Message::Placing(blocks) => {
+                self.outbound.placed(blocks.as_slice());
+                None
+            }
+            // For display at that end, or of a later version.
+            Message::Progress(_) | Message::LaneTokens(_) | Message::Void(_) => None,
             other => Some(Event::Failed(failure(
                 ErrorKind::Protocol,
                 Fault::Receiver,
