@@ -22,8 +22,9 @@ const PAGE: u64 = 4096;
 const QEMU: u64 = 200;
 /// How long a section of QEMU's takes at most.
 const SECTION: u64 = 50;
-/// Pages of a batch.
-const BATCH: u64 = 256;
+/// Milliseconds that a batch takes the link, and pages of it at most.
+const BATCH_TIME: u64 = 10;
+const BATCH_MAX: u64 = 256;
 /// Milliseconds of the link that are taken in advance.
 const AHEAD: u64 = 30;
 /// What a switch takes besides.
@@ -136,9 +137,8 @@ pub(crate) struct Moved {
     pub(crate) time: u64,
     pub(crate) wire: u64,
     pub(crate) blackout: u64,
-    /// Pages sent with content, each as often as it was.
+    /// Pages with content, each as often as it was sent.
     pub(crate) sends: u64,
-    pub(crate) rounds: u64,
 }
 
 impl World {
@@ -189,24 +189,16 @@ impl World {
             let all_there = self.qemu.dirty.is_empty() && self.engine.is_drained();
             if let Some(stopped) = self.stopped.filter(|_| all_there) {
                 self.check();
-                let moved = Moved {
+                return Some(Moved {
                     time: self.now,
                     wire: self.source.wire,
                     // The last acknowledgement has come back.
                     blackout: self.now - stopped - self.link.latency + DEVICE_STATE,
                     sends: self.source.sends.iter().sum(),
-                    rounds: self.rounds.current().number,
-                };
-                println!("{moved:?}");
-                return Some(moved);
+                });
             }
         }
         None
-    }
-
-    /// How often a page was sent.
-    pub(crate) fn sends(&self, page: u64) -> u64 {
-        self.source.sends[usize::try_from(page).unwrap()]
     }
 
     pub(crate) fn step(&mut self) {
@@ -274,16 +266,6 @@ impl World {
             self.qemu.dirty = std::mem::take(&mut self.qemu.unseen).into_iter().collect();
             if self.decision == Decision::Open && self.now > 10 {
                 self.stopped = Some(self.now);
-                if std::env::var("TRACE").is_ok() {
-                    println!(
-                        "    {:5} STOP qemu {} {:?} {:?} {:?}",
-                        self.now,
-                        self.qemu.dirty.len(),
-                        self.engine.dirty(),
-                        self.engine.costs(),
-                        self.gate.forecast().blackout(now)
-                    );
-                }
                 self.engine.finish();
             }
         }
@@ -291,27 +273,19 @@ impl World {
 
     fn round(&mut self, round: Round) {
         let now = self.now();
-        let moved = self.engine.round(now);
-        if std::env::var("TRACE").is_ok() {
-            println!(
-                "    {:5} round {moved} {round:?} {:?} {:?} forecast {:?}",
-                self.now,
-                self.engine.dirty(),
-                self.engine.costs(),
-                self.gate.forecast().blackout(now)
-            );
-        }
+        self.engine.round(now);
         self.gate.forecast_mut().owned(self.engine.costs());
         self.gate.round(now, round);
     }
 
     fn send(&mut self) {
         let now = self.now();
+        let batch = (BATCH_TIME * self.link.rate / self.guest.literal).clamp(16, BATCH_MAX);
         while self.link.queued() < AHEAD * self.link.rate && self.engine.has_work(now) {
             let number = self.source.batches;
             self.source.batches += 1;
             let mut taken = vec![];
-            self.engine.take(now, number, BATCH, BATCH * 16, &mut taken);
+            self.engine.take(now, number, batch, batch * 16, &mut taken);
             let mut pages = vec![];
             let mut made = Encoded::default();
             for taken in taken {
@@ -319,6 +293,11 @@ impl World {
                     let index = usize::try_from(page).unwrap();
                     if taken.zero {
                         self.source.bases[index] = None;
+                        pages.push((page, None));
+                        continue;
+                    }
+                    // What was zeros when it was lost is read, and found to be zeros.
+                    if self.guest.is_zero(page) {
                         pages.push((page, None));
                         continue;
                     }
