@@ -54,7 +54,7 @@ struct Noting {
 }
 
 impl Placement for Noting {
-    fn place(&mut self, batch: Arc<Resolved>) -> Result<(), String> {
+    fn place(&mut self, batch: Arc<Resolved>, _: Option<u64>) -> Result<(), String> {
         self.numbers.lock().unwrap().push(batch.number());
         self.placed.done(batch.number(), batch.memory() as u64);
         Ok(())
@@ -131,11 +131,13 @@ fn what_goes_into_a_file_comes_out_in_order_and_is_delivered_when_it_is_written(
         layout: layout(),
         workers: 4,
         level: 1,
-        duplicates_key: 5,
+        store: 8 << 20,
+        store_key: 5,
         bandwidth: None,
         window: 4 << 20,
         versions: VersionMap::new(&[PAGES]),
         keys: source,
+        direct: None,
     };
     let mut outbound = Outbound::start(plan, vec![lane], events).unwrap();
     let feed = outbound.feed(0);

@@ -50,6 +50,8 @@ pub enum What {
     },
     /// The receiver takes the guest.
     Admitted(Admitted),
+    /// It is settled how a RAM block that this end may reach by itself is reached.
+    Access(BlockAccess),
     /// A stage has begun.
     Stage {
         /// Which.
@@ -175,6 +177,10 @@ pub enum Access {
     Stream,
     /// Receiver: the stream is put together again for QEMU.
     Relay,
+    /// Directly, by the file behind it.
+    Mapped,
+    /// Directly, in QEMU's process.
+    Process,
 }
 
 impl Access {
@@ -184,8 +190,21 @@ impl Access {
         match self {
             Self::Stream => "stream",
             Self::Relay => "relay",
+            Self::Mapped => "mapped",
+            Self::Process => "process",
         }
     }
+}
+
+/// How one RAM block is reached.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockAccess {
+    /// The block, by QEMU's name.
+    pub block: String,
+    /// How.
+    pub access: Access,
+    /// Why so.
+    pub access_reason: String,
 }
 
 /// A walk through memory.

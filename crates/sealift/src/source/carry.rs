@@ -167,6 +167,10 @@ impl Carry {
                 self.story.told_by_peer();
                 Some(Event::Lost(why))
             }
+            Message::Placing(blocks) => {
+                self.outbound.placed(blocks.as_slice());
+                None
+            }
             // For display at that end, or of a later version.
             Message::Progress(_) | Message::LaneTokens(_) | Message::Void(_) => None,
             other => Some(Event::Failed(failure(
@@ -239,6 +243,10 @@ impl Carry {
     fn ingest(&mut self, going: &Going, event: ingest::Event) -> Vec<Event> {
         match event {
             ingest::Event::Stopping => self.stopped(),
+            ingest::Event::Distrusted { block } => {
+                self.story.distrusted(&block);
+                vec![]
+            }
             ingest::Event::RamEnded { batches, versions } => {
                 let mut events = self.stopped();
                 events.push(Event::Drained(Drain {
@@ -345,6 +353,9 @@ impl Carry {
             // An error is the end of QEMU's channel, which is told elsewhere.
             let _ = self.reins.return_path.open_gate();
         }
+        let (may_wait, hurry) = self.pace.at_the_gate();
+        self.outbound
+            .set_pace(self.pace.batch_bytes() as u64, may_wait, hurry);
         self.outbound.set_window(self.pace.window());
         if going.told.elapsed() >= TELL {
             going.told = Instant::now();
