@@ -102,11 +102,10 @@ impl Gate {
         volume(self.forecast.wire_rate().unwrap_or(0), time)
     }
 
-    /// A round has ended. A source that owns its pre-copy says first what remains.
+    /// A round has ended. Of a source that owns its pre-copy the gate goes by what it says, in whose series rounds that are too short count as one.
     pub fn round(&mut self, now: Duration, ended: Round) {
-        if let Some(costs) = self.forecast.costs() {
-            self.forecast.round(now, ended);
-            return self.owned_round(now, costs.round);
+        if self.forecast.costs().is_some() {
+            return self.forecast.round(now, ended);
         }
         // The first pass is all of memory: what comes after it is smaller, whatever the guest does.
         let before = self
@@ -128,19 +127,23 @@ impl Gate {
         };
     }
 
-    /// The same, where what remains is known in bytes on the wire. Rounds that were too short for the source's series count as one.
-    fn owned_round(&mut self, now: Duration, series: u64) {
+    /// Looks whether the series of a source that owns its pre-copy has moved on, and what a round has brought.
+    fn follow(&mut self, now: Duration) {
         let known = self.forecast.first_pass_is_complete();
-        let Some(blackout) = self.forecast.blackout(now).filter(|_| known) else {
+        let Some(costs) = self.forecast.costs().filter(|_| known) else {
             return;
         };
-        let Some((round, before)) = self.seen.replace((series, blackout)) else {
+        let Some(blackout) = self.forecast.blackout(now) else {
             return;
         };
-        if round == series {
-            self.seen = Some((round, before));
+        let Some((round, before)) = self.seen else {
+            self.seen = Some((costs.round, blackout));
+            return;
+        };
+        if round == costs.round {
             return;
         }
+        self.seen = Some((costs.round, blackout));
         let (part, of) = WORTH;
         self.settled = if blackout < before / of * part {
             0
@@ -164,6 +167,7 @@ impl Gate {
         if self.open {
             return Decision::Open;
         }
+        self.follow(now);
         match self.obstacle(now) {
             Some(why) => {
                 self.fits_since = None;

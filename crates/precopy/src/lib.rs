@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A source to which QEMU's stream brings pages needs no [`Engine`]: QEMU owns the pre-copy, and the [`Forecast`] goes by rounds. One that reads
-//! guest memory itself owns it: it tells the engine what QEMU hands over, takes from it what to send, and hands the engine's [`Costs`] to the forecast, at each
-//! round before the gate is told of it, and as often as it samples what was delivered.
+//! guest memory itself owns it: it tells the engine what QEMU hands over, takes from it what to send, and hands the engine's [`Costs`] to the forecast as often
+//! as it samples what was delivered.
 //!
 //! The crate has no sockets, clocks, threads or randomness: times are handed in, as durations since the session's start. Of the other inner
 //! crates it uses `sealift-pages`, for pages' addresses and for the digest algorithm that both ends agreed on.

@@ -7,6 +7,8 @@ use sealift_precopy::{Encoded, Engine, Taken};
 
 const PAGES: u64 = 100_000;
 const LITERAL: u64 = 1000;
+/// There and back.
+const SOON: Duration = Duration::from_millis(1);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -181,16 +183,19 @@ fn qemu_is_read_while_the_link_has_less_than_a_tenth_of_a_second_to_do() {
     let mut trial = Trial::new(0);
     let rate = Some(100_000 * LITERAL);
     let now = trial.now();
-    assert!(trial.engine.wants_more(now, rate));
+    assert!(trial.engine.wants_more(now, rate, SOON));
     trial.engine.mark(at(0), 10_000, false).unwrap();
-    assert!(trial.engine.wants_more(now, rate), "just enough");
+    assert!(trial.engine.wants_more(now, rate, SOON), "just enough");
     trial.engine.mark(at(10_000), 1, false).unwrap();
-    assert!(!trial.engine.wants_more(now, rate));
+    assert!(!trial.engine.wants_more(now, rate, SOON));
     let mut taken = vec![];
     trial.engine.take(now, 100, 4000, 0, &mut taken);
-    assert!(!trial.engine.wants_more(now, rate), "still a good deal");
+    assert!(
+        !trial.engine.wants_more(now, rate, SOON),
+        "still a good deal"
+    );
     trial.engine.take(now, 101, 1001, 0, &mut taken);
-    assert!(trial.engine.wants_more(now, rate));
+    assert!(trial.engine.wants_more(now, rate, SOON));
 }
 
 #[test]
@@ -201,9 +206,11 @@ fn qemu_does_not_walk_anew_before_nearly_all_is_sent() {
     trial.round += 1;
     let now = trial.now();
     trial.engine.round(now);
-    assert!(!trial.engine.wants_more(now, rate));
+    assert!(!trial.engine.wants_more(now, rate, SOON));
     trial.engine.take(now, 100, 3000, 0, &mut vec![]);
-    assert!(trial.engine.wants_more(now, rate));
+    assert!(!trial.engine.wants_more(now, rate, SOON), "on its way");
+    trial.engine.acknowledged(100);
+    assert!(trial.engine.wants_more(now, rate, SOON));
 }
 
 #[test]
@@ -214,22 +221,22 @@ fn qemu_does_not_walk_over_clean_memory_more_than_twenty_times_a_second() {
     assert!(trial.engine.round(now));
     let soon = now + ms(2);
     assert!(!trial.engine.round(soon), "too short to be one");
-    assert!(!trial.engine.wants_more(soon, Some(1 << 20)));
-    assert!(trial.engine.wants_more(now + ms(50), Some(1 << 20)));
+    assert!(!trial.engine.wants_more(soon, Some(1 << 20), SOON));
+    assert!(trial.engine.wants_more(now + ms(50), Some(1 << 20), SOON));
     assert!(trial.engine.round(now + ms(52)));
     // Unless it may stop the guest.
     trial.engine.hurry(true);
     trial.engine.round(now + ms(53));
-    assert!(trial.engine.wants_more(now + ms(53), Some(1 << 20)));
+    assert!(trial.engine.wants_more(now + ms(53), Some(1 << 20), SOON));
 }
 
 #[test]
 fn qemu_is_read_to_the_end_when_the_guest_stands_still() {
     let mut trial = Trial::new(0);
     trial.engine.mark(at(0), PAGES, false).unwrap();
-    assert!(!trial.engine.wants_more(ms(0), Some(1)));
+    assert!(!trial.engine.wants_more(ms(0), Some(1), SOON));
     trial.engine.finish();
-    assert!(trial.engine.wants_more(ms(0), Some(1)));
+    assert!(trial.engine.wants_more(ms(0), Some(1), SOON));
 }
 
 #[test]

@@ -26,7 +26,7 @@ const SECTION: u64 = 50;
 const BATCH_TIME: u64 = 10;
 const BATCH_MAX: u64 = 256;
 /// Milliseconds of the link that are taken in advance.
-const AHEAD: u64 = 30;
+const AHEAD: u64 = 100;
 /// What a switch takes besides.
 const DEVICE_STATE: u64 = 10;
 
@@ -113,6 +113,10 @@ impl Link {
             travelling: VecDeque::new(),
             returning: VecDeque::new(),
         }
+    }
+
+    const fn round_trip(&self) -> Duration {
+        Duration::from_millis(2 * self.latency)
     }
 
     fn queued(&self) -> u64 {
@@ -237,7 +241,7 @@ impl World {
         }
         if self.qemu.section.is_none() {
             let rate = self.gate.forecast().wire_rate();
-            if !self.engine.wants_more(now, rate) {
+            if !self.engine.wants_more(now, rate, self.link.round_trip()) {
                 return;
             }
             self.qemu.section = Some(self.now);
@@ -274,7 +278,6 @@ impl World {
     fn round(&mut self, round: Round) {
         let now = self.now();
         self.engine.round(now);
-        self.gate.forecast_mut().owned(self.engine.costs());
         self.gate.round(now, round);
     }
 
@@ -380,7 +383,7 @@ impl World {
                 waiting,
             },
         );
-        forecast.round_trip(Duration::from_millis(2 * self.link.latency));
+        forecast.round_trip(self.link.round_trip());
         forecast.owned(self.engine.costs());
         if self.patient {
             self.engine.may_wait(self.gate.may_wait());
