@@ -2,12 +2,8 @@
 //!
 //! `tests/mix` is the program and says what it does. Here it is built, given to a kernel, and its lines are read.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use crate::linux::Linux;
-use crate::tools::{self, run};
-use crate::{Context, Error};
+use crate::{Error, static_program};
 
 /// What `-m` takes. The kernel and its own tables take some tens of MiB beside the program's pages.
 const MEMORY: &str = "1G";
@@ -103,7 +99,7 @@ impl Mix {
 
     /// What a [`Launch`](crate::guest::Launch) boots. The first time it builds the program and fetches a kernel.
     pub fn linux(&self) -> Result<Linux, Error> {
-        let program = program()?;
+        let program = static_program::build("sealift-mix")?;
         let Self {
             load,
             mib,
@@ -127,24 +123,6 @@ impl Mix {
     pub fn pages(&self) -> u64 {
         u64::from(self.mib) * u64::from(PAGES_PER_MIB)
     }
-}
-
-/// Builds the program, static: there is nothing else in the guest's file system.
-fn program() -> Result<PathBuf, Error> {
-    /// Named, so that the flag is not for build scripts as well; the C library's static form comes with its headers.
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
-    let target = tools::target_directory().join("guest-mix");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["rustc", "--quiet", "--release", "--package", "sealift-mix"])
-        .args(["--target", TARGET, "--target-dir"])
-        // Its own folder: whoever runs this may hold the lock of cargo's.
-        .arg(&target)
-        .args(["--", "-C", "target-feature=+crt-static"]))
-    .context("building the program of the guest")?;
-    let program = target.join(TARGET).join("release/sealift-mix");
-    Ok(std::path::absolute(&program).unwrap_or(program))
 }
 
 impl Line {
