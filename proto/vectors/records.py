@@ -344,8 +344,6 @@ def read(body, blocks, batch, agreed, left=None):
             age = b.varint()
             if age > batch:
                 raise Refused(at, "BeforeFirstBatch")
-            if age > agreed["oldest"]:
-                raise Refused(at, "AgeNotAgreed")
             if age == 0 and origin == where:
                 raise Refused(at, "OwnPage")
             r = {"record": "same-as", "page": where, "origin": origin, "age": age}
@@ -405,15 +403,14 @@ def accepted():
         {"record": "literal", "page": [0, ZEROS], "seed": 7},
         *({"record": "same-as", "page": [0, ZEROS + n], "origin": [0, ZEROS], "age": 0} for n in range(1, CONTENT >> 16)),
     ]
-    plain = {"digest": 1, "codecs": [], "slots": 0, "windows": 0, "oldest": 0}
-    old = plain | {"oldest": 700}
-    zstd = plain | {"codecs": [1], "slots": 2, "windows": 130, "oldest": 1}
+    plain = {"digest": 1, "codecs": [], "slots": 0, "windows": 0}
+    zstd = plain | {"codecs": [1], "slots": 2, "windows": 130}
     yield "nothing at all", 4096, plain, 0, [], {}
-    yield "every record and every addressing", 4096, old, 700, every, earlier
-    yield "the same under BLAKE3", 4096, old | {"digest": 2}, 700, every, earlier
+    yield "every record and every addressing", 4096, plain, 700, every, earlier
+    yield "the same under BLAKE3", 4096, plain | {"digest": 2}, 700, every, earlier
     yield "groups forget the last page", 4096, zstd, 1, grouped, {"1/0/6": 8}
     yield "pages of 64 KiB, as many as there may be", 65536, plain, 0, most, {}
-    yield "a patch for a page of 16 KiB", 16384, old, 700, every, earlier
+    yield "a patch for a page of 16 KiB", 16384, plain, 700, every, earlier
 
 
 def refused():
@@ -426,7 +423,6 @@ def refused():
     yield "TooManyRecords", RECORDS, "60" * (RECORDS + 1)
     yield "OwnPage", 5, "320003000300"
     yield "OwnPage", 5, "420003000300" + "03000109"
-    yield "AgeNotAgreed", 5, "320000000109"
     yield "UnknownRecord", 0, "80"
     yield "UnknownAddressing", 0, "13"
     yield "StrayAddressing", 0, "61"
@@ -478,8 +474,8 @@ def tidy(pieces):
     return out
 
 
-LEAST = {"digest": 1, "codecs": [], "slots": 0, "windows": 0, "oldest": 0}
-REFUSED_AGREED = {"digest": 1, "codecs": [1], "slots": 0, "windows": 0, "oldest": 8}
+LEAST = {"digest": 1, "codecs": [], "slots": 0, "windows": 0}
+REFUSED_AGREED = {"digest": 1, "codecs": [1], "slots": 0, "windows": 0}
 
 
 def refused_otherwise():
@@ -489,7 +485,6 @@ def refused_otherwise():
     yield "DigestNotAgreed", 0, "02" + "00" * 32, REFUSED_AGREED
     yield "Truncated", 1, "01" + "00" * 31, REFUSED_AGREED
     yield "CodecNotAgreed", 34, header + "7001000001" + "01aa", LEAST
-    yield "AgeNotAgreed", 38, header + "320000000101", LEAST
 
 
 def make(kept):

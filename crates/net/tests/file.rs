@@ -131,11 +131,13 @@ fn what_goes_into_a_file_comes_out_in_order_and_is_delivered_when_it_is_written(
         layout: layout(),
         workers: 4,
         level: 1,
-        duplicates_key: 5,
+        store: 8 << 20,
+        store_key: 5,
         bandwidth: None,
         window: 4 << 20,
         versions: VersionMap::new(&[PAGES]),
         keys: source,
+        direct: None,
     };
     let mut outbound = Outbound::start(plan, vec![lane], events).unwrap();
     let feed = outbound.feed(0);

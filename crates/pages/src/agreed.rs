@@ -15,7 +15,7 @@ pub struct Agreed {
     pub slots: u64,
     /// The highest window that a group may name, likewise.
     pub windows: u64,
-    /// How many batches back a same-as or delta record may refer: how long both ends keep what they would need.
+    /// How many batches the receiver keeps for same-as and delta records to name. What is older has to be in the guest's memory.
     pub oldest: u64,
 }
 
@@ -34,15 +34,6 @@ impl Agreed {
             Ok(())
         } else {
             Err(Refusal::CodecNotAgreed { codec })
-        }
-    }
-
-    pub(crate) const fn check_age(&self, age: u64) -> Result<(), Refusal> {
-        let agreed = self.oldest;
-        if age <= agreed {
-            Ok(())
-        } else {
-            Err(Refusal::AgeNotAgreed { age, agreed })
         }
     }
 }

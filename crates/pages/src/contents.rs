@@ -8,6 +8,8 @@
 //! ```
 //!
 //! Zero runs are not in it, and cannot be named: what is kept is thus never more than the content of a batch.
+//!
+//! A buffer that is used again keeps the bytes that were there: what is read into it is not cleared first.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,6 +24,7 @@ pub(crate) const WHOLE_BATCH: usize = usize::MAX;
 
 pub(crate) struct Contents {
     page_size: PageSize,
+    /// Those of `places`, and behind them what was there before.
     bytes: Vec<u8>,
     places: Vec<Address>,
     index: Vec<(Address, usize)>,
@@ -44,21 +47,50 @@ impl Contents {
 
     /// Another page; its content must be one, which the caller has checked.
     pub(crate) fn push(&mut self, place: Address, content: &[u8]) {
-        self.bytes.extend_from_slice(content);
+        let len = self.len();
+        if len == self.bytes.len() {
+            self.bytes.extend_from_slice(content);
+        } else {
+            self.room(1).copy_from_slice(content);
+        }
         self.places.push(place);
     }
 
-    /// Another page, whose content is not known yet; returns its slot.
-    pub(crate) fn push_unknown(&mut self, place: Address) -> usize {
-        self.bytes
-            .resize(self.bytes.len() + self.page_size.bytes(), 0);
+    /// Another page, whose content is not known yet, and what it may be made from, which is shorter than a page; returns its slot.
+    pub(crate) fn push_unknown(&mut self, place: Address, from: &[u8]) -> usize {
+        if let Some(hole) = self.room(1).get_mut(..from.len()) {
+            hole.copy_from_slice(from);
+        }
         self.places.push(place);
         self.places.len() - 1
     }
 
+    /// Room for so many pages behind those that are there, with bytes of no meaning in it.
+    pub(crate) fn room(&mut self, pages: usize) -> &mut [u8] {
+        let len = self.len();
+        let end = len + pages * self.page_size.bytes();
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[len..end]
+    }
+
+    /// Another page: the one `ahead` pages into the room.
+    pub(crate) fn push_from_room(&mut self, place: Address, ahead: usize) {
+        if ahead > 0 {
+            let slot = self.places.len();
+            self.copy(slot + ahead, slot);
+        }
+        self.places.push(place);
+    }
+
     /// All pages, back to back.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len()]
+    }
+
+    fn len(&self) -> usize {
+        self.places.len() * self.page_size.bytes()
     }
 
     /// Where each of them goes.
@@ -89,6 +121,7 @@ impl Contents {
 
     /// Gives back the memory for pages that did not come: what waits for other batches takes no more than it says.
     pub(crate) fn shrink(&mut self) {
+        self.bytes.truncate(self.len());
         self.bytes.shrink_to_fit();
         self.places.shrink_to_fit();
     }
@@ -111,8 +144,25 @@ impl Contents {
         }
     }
 
+    /// The slots whose page has a later one, when they are sorted.
+    pub(crate) fn slots_before_last(&self) -> impl Iterator<Item = usize> {
+        let pairs = self.index.array_windows();
+        pairs.filter_map(|&[(page, slot), (next, _)]| (page == next).then_some(slot))
+    }
+
+    /// The slots of the pages from `first` on, `run` of them, when they are sorted.
+    pub(crate) fn slots_within(&self, first: Address, run: u64) -> impl Iterator<Item = usize> {
+        let start = self.index.partition_point(|&(page, _)| page < first);
+        let within = move |&&(page, _): &&(Address, usize)| {
+            page.block == first.block && page.page - first.page < run
+        };
+        self.index[start..]
+            .iter()
+            .take_while(within)
+            .map(|&(_, slot)| slot)
+    }
+
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
         self.places.clear();
         self.index.clear();
     }
@@ -122,7 +172,7 @@ impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contents")
             .field("pages", &self.places.len())
-            .field("bytes", &Redacted(&self.bytes))
+            .field("bytes", &Redacted(self.bytes()))
             .finish_non_exhaustive()
     }
 }

@@ -6,18 +6,20 @@
 //!           names no other batch? ─ yes ─▶ holes filled and digest compared, here
 //! ```
 //!
+//! A patch waits in the hole that it helps to fill, being shorter: so a batch takes the same memory whether its pages travelled as they are or
+//! as patches.
+//!
 //! What a body can ask for is bounded before it is done: the pages by `CONTENT_MAX`, the records by `RECORDS_MAX`, what groups inflate to by
 //! `RAW_MAX`. Each worker has its own decoder.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
 
 use zstd_safe::DCtx;
 
 use crate::body::{Body, GROUP_MAX};
-use crate::contents::{Contents, WHOLE_BATCH};
+use crate::contents::Contents;
 use crate::digest::Digest;
 use crate::layout::{Address, Layout};
 use crate::listing::Listing;
@@ -61,7 +63,6 @@ impl Decoder {
             listing: Listing::default(),
             contents: Contents::new(layout.page_size()),
             references: Vec::new(),
-            patches: Vec::new(),
         };
         let mut reader = body.records(layout, number);
         while let Some(record) = reader.next() {
@@ -79,7 +80,7 @@ impl Decoder {
         decoded.contents.shrink();
         decoded.listing.shrink();
         if !decoded.needs_others() {
-            decoded.settle(|_| None)?;
+            decoded.settle(|_, _| Ok::<_, Unresolvable>(false))?;
             decoded.verify()?;
         }
         Ok(decoded)
@@ -122,8 +123,6 @@ pub struct Decoded {
     contents: Contents,
     /// In the order of their slots.
     references: Vec<Reference>,
-    /// Of the references that have one.
-    patches: Vec<u8>,
 }
 
 /// A page whose content is elsewhere.
@@ -131,7 +130,8 @@ pub struct Decoded {
 struct Reference {
     slot: usize,
     origin: Origin,
-    patch: Option<Range<usize>>,
+    /// How long the patch is, 0 for none: no patch is empty.
+    patch: usize,
 }
 
 impl Decoded {
@@ -166,16 +166,12 @@ impl Decoded {
                 self.contents.push(page, content);
                 self.listing.page();
             }
-            Record::SameAs { page, origin } => self.refer(page, origin, None),
+            Record::SameAs { page, origin } => self.refer(page, origin, &[]),
             Record::Delta {
                 page,
                 origin,
                 patch,
-            } => {
-                let start = self.patches.len();
-                self.patches.extend_from_slice(patch.as_bytes());
-                self.refer(page, origin, Some(start..self.patches.len()));
-            }
+            } => self.refer(page, origin, patch.as_bytes()),
             Record::Opaque { channel, bytes } => self.listing.opaque(channel, bytes),
             Record::Barrier => self.listing.barrier(),
             // A reader returns a group as itself only from the body, and there it is inflated.
@@ -183,43 +179,46 @@ impl Decoded {
         }
     }
 
-    fn refer(&mut self, page: Address, origin: Origin, patch: Option<Range<usize>>) {
-        let slot = self.contents.push_unknown(page);
+    fn refer(&mut self, page: Address, origin: Origin, patch: &[u8]) {
+        let slot = self.contents.push_unknown(page, patch);
         self.listing.page();
         self.references.push(Reference {
             slot,
             origin,
-            patch,
+            patch: patch.len(),
         });
     }
 
-    /// Fills the holes. `batch` finds the contents of an earlier batch by its age.
-    pub(crate) fn settle<'c>(
+    /// Fills the holes. `earlier` writes what an earlier batch has for an origin, and says whether there is something.
+    pub(crate) fn settle<E: From<Unresolvable>>(
         &mut self,
-        batch: impl Fn(u64) -> Option<&'c Contents>,
-    ) -> Result<(), Unresolvable> {
+        mut earlier: impl FnMut(Origin, &mut [u8]) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let mut patch = Vec::new();
         for reference in self.references.drain(..) {
             let Reference {
                 slot,
                 origin,
-                patch,
+                patch: len,
             } = reference;
-            let unresolvable = Unresolvable::Unknown {
-                batch: self.number,
-                origin,
-            };
-            if origin.age == 0 {
+            patch.clear();
+            patch.extend_from_slice(self.contents.page(slot).get(..len).unwrap_or_default());
+            let known = if origin.age == 0 {
                 let from = self.contents.last_before(origin.page, slot);
-                self.contents.copy(from.ok_or(unresolvable)?, slot);
+                if let Some(from) = from {
+                    self.contents.copy(from, slot);
+                }
+                from.is_some()
             } else {
-                let earlier = batch(origin.age).ok_or(unresolvable)?;
-                let from = earlier.last_before(origin.page, WHOLE_BATCH);
-                let content = earlier.page(from.ok_or(unresolvable)?);
-                self.contents.page_mut(slot).copy_from_slice(content);
+                earlier(origin, self.contents.page_mut(slot))?
+            };
+            if !known {
+                let batch = self.number;
+                return Err(Unresolvable::Unknown { batch, origin }.into());
             }
-            if let Some(bytes) = patch.and_then(|range| self.patches.get(range)) {
-                let patch = Patch::parsed(bytes, self.contents.page_size());
-                patch.apply_over(self.contents.page_mut(slot));
+            if len > 0 {
+                let page_size = self.contents.page_size();
+                Patch::parsed(&patch, page_size).apply_over(self.contents.page_mut(slot));
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! A batch as it is gathered at the source: what QEMU handed over, in order.
 //!
 //! ```text
-//!   page · page · zero · opaque · page …  ─▶  Draft  ─▶  Duplicates (serial)  ─▶  Encoder (any thread)
+//!   page · page · zero · opaque · page …  ─▶  Draft  ─▶  Finder ─▶  Encoder
+//!        guest memory, read by addresses  ─▶   │
 //!                                              │
 //!          a page is looked at and copied once └─ contents, back to back: no reference to guest memory
 //! ```
@@ -9,14 +10,16 @@
 //! A draft takes only what certainly fits a body, however badly it compresses.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::body::{BODY_MAX, HEADER_LEN};
 use crate::budget::{CONTENT_BYTES, RECORDS_MAX, ZEROS_MAX};
 use crate::contents::Contents;
 use crate::layout::{Address, PageSize};
 use crate::listing::{Entry, Listing};
-use crate::patch::WrongLength;
+use crate::patch::{Diff, Patch, WrongLength};
 use crate::record::Origin;
+use crate::redacted::Redacted;
 
 /// Tag, block (below 1,024: two bytes) and page (below 2^52: eight bytes).
 const ADDRESSED: usize = 1 + 2 + 8;
@@ -32,17 +35,27 @@ const OPAQUE_KEPT: usize = 64 << 10;
 const RECORDS: usize = RECORDS_MAX - 1;
 
 /// A batch in the making.
-#[derive(Debug)]
 pub struct Draft {
     contents: Contents,
     listing: Listing,
-    /// By slot: the pages whose content was sent before.
-    origins: Vec<(usize, Origin)>,
+    /// The pages whose content, or most of it, was sent before, in the order of their slots.
+    references: Vec<Reference>,
+    /// Of the references that have one.
+    patches: Vec<u8>,
     /// Bytes of the body, at worst.
     described: usize,
     zeros: u64,
     /// Something was handed over as a page that is none.
     wrong: Option<WrongLength>,
+}
+
+/// A page that is named instead of sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    pub(crate) slot: usize,
+    pub(crate) origin: Origin,
+    /// What to change in what is named: a part of the draft's patches.
+    pub(crate) patch: Option<Range<usize>>,
 }
 
 /// The batch has no room for it: send this one and begin the next. An empty one has room for a page, for zeros, for opaque bytes and for
@@ -58,6 +71,33 @@ impl core::fmt::Display for Full {
 
 impl core::error::Error for Full {}
 
+/// Why pages were not read into a draft.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unread<E> {
+    /// See [`Full`].
+    Full,
+    /// Reading them failed.
+    Failed(E),
+}
+
+impl<E> core::fmt::Display for Unread<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the batch has no room for so many pages",
+            Self::Failed(_) => "the pages could not be read from the guest",
+        })
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for Unread<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Full => None,
+            Self::Failed(error) => Some(error),
+        }
+    }
+}
+
 impl Draft {
     /// An empty one. Takes the memory for its pages at once.
     #[must_use]
@@ -65,7 +105,8 @@ impl Draft {
         Self {
             contents: Contents::new(page_size),
             listing: Listing::default(),
-            origins: Vec::new(),
+            references: Vec::new(),
+            patches: Vec::new(),
             described: HEADER_LEN,
             zeros: 0,
             wrong: None,
@@ -93,6 +134,64 @@ impl Draft {
         self.describe(ADDRESSED + page_size)?;
         self.contents.push(at, content);
         self.listing.page();
+        Ok(())
+    }
+
+    /// `run` pages from `first` on, whose contents `fill` reads, all at once. Those of nothing but zeros join the zeros.
+    ///
+    /// # Errors
+    /// When there is no room, or `fill` fails; the draft is what it was then.
+    pub fn read<E>(
+        &mut self,
+        first: Address,
+        run: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), Unread<E>> {
+        let pages = (0..run as u64).map(|further| Address {
+            page: first.page.saturating_add(further),
+            ..first
+        });
+        self.read_all(pages, run, fill)
+    }
+
+    /// The pages at these addresses, likewise.
+    ///
+    /// # Errors
+    /// When there is no room, or `fill` fails; the draft is what it was then.
+    pub fn read_scattered<E>(
+        &mut self,
+        pages: &[Address],
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), Unread<E>> {
+        self.read_all(pages.iter().copied(), pages.len(), fill)
+    }
+
+    fn read_all<E>(
+        &mut self,
+        places: impl Iterator<Item = Address>,
+        pages: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), Unread<E>> {
+        if pages > self.room() {
+            return Err(Unread::Full);
+        }
+        fill(self.contents.room(pages)).map_err(Unread::Failed)?;
+        // Zeros leave the room, and what follows them moves up.
+        let mut zeros = 0;
+        let page_size = self.contents.page_size().bytes();
+        for place in places {
+            let room = self.contents.room(zeros + 1);
+            let added = if is_zero(room.get(zeros * page_size..).unwrap_or_default()) {
+                zeros += 1;
+                self.zero(place)
+            } else {
+                let described = self.describe(ADDRESSED + page_size);
+                self.contents.push_from_room(place, zeros);
+                self.listing.page();
+                described
+            };
+            debug_assert!(added.is_ok(), "there was room for all of them");
+        }
         Ok(())
     }
 
@@ -168,6 +267,17 @@ impl Draft {
             && pages as u64 <= ZEROS_MAX - self.zeros
     }
 
+    /// How many pages certainly fit.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let page_size = self.contents.page_size().bytes();
+        let contents = (CONTENT_BYTES - self.contents.bytes().len()) / page_size;
+        let described = (BODY_MAX - self.described) / (page_size + ZERO);
+        let records = RECORDS - self.listing.len().min(RECORDS);
+        let zeros = usize::try_from(ZEROS_MAX - self.zeros).unwrap_or(usize::MAX);
+        contents.min(described).min(records).min(zeros)
+    }
+
     /// Nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -212,7 +322,8 @@ impl Draft {
     pub fn clear(&mut self) {
         self.contents.clear();
         self.listing.clear(OPAQUE_KEPT);
-        self.origins.clear();
+        self.references.clear();
+        self.patches.clear();
         self.described = HEADER_LEN;
         self.zeros = 0;
         self.wrong = None;
@@ -222,25 +333,74 @@ impl Draft {
         &self.contents
     }
 
-    pub(crate) const fn contents_mut(&mut self) -> &mut Contents {
-        &mut self.contents
+    /// Makes it known which pages are in it, and where.
+    pub(crate) fn sort(&mut self) {
+        self.contents.sort();
     }
 
     pub(crate) const fn listing(&self) -> &Listing {
         &self.listing
     }
 
-    pub(crate) fn origins(&self) -> &[(usize, Origin)] {
-        &self.origins
+    pub(crate) fn references(&self) -> &[Reference] {
+        &self.references
+    }
+
+    /// The bytes of a reference's patch.
+    pub(crate) fn patch(&self, range: Range<usize>) -> &[u8] {
+        self.patches.get(range).unwrap_or_default()
     }
 
     /// The content of `slot` was sent before. Told in the order of slots.
-    pub(crate) fn came_from(&mut self, slot: usize, origin: Origin) {
-        self.origins.push((slot, origin));
+    pub(crate) fn same_as(&mut self, slot: usize, origin: Origin) {
+        self.references.push(Reference {
+            slot,
+            origin,
+            patch: None,
+        });
+    }
+
+    /// The content of `slot` differs a little from `base`, which was sent before: by a patch of at most so many bytes, or it is not named.
+    /// Told in the order of slots.
+    pub(crate) fn changed(
+        &mut self,
+        slot: usize,
+        origin: Origin,
+        base: &[u8],
+        most: usize,
+    ) -> bool {
+        let start = self.patches.len();
+        let (page, page_size) = (self.contents.page(slot), self.contents.page_size());
+        let patch = match Patch::diff(base, page, page_size, most, &mut self.patches) {
+            Ok(Diff::Patched { len }) => Some(start..start + len),
+            Ok(Diff::Same) => None,
+            // No base is of another length.
+            Ok(Diff::TooLong) | Err(WrongLength { .. }) => return false,
+        };
+        self.references.push(Reference {
+            slot,
+            origin,
+            patch,
+        });
+        true
     }
 
     pub(crate) const fn wrong(&self) -> Option<WrongLength> {
         self.wrong
+    }
+}
+
+impl core::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // Patches are guest memory.
+        f.debug_struct("Draft")
+            .field("contents", &self.contents)
+            .field("listing", &self.listing)
+            .field("references", &self.references)
+            .field("patches", &Redacted(&self.patches))
+            .field("zeros", &self.zeros)
+            .field("wrong", &self.wrong)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,12 +17,12 @@ use zstd_safe::{CCtx, CParameter};
 
 use crate::body::GROUP_MAX;
 use crate::digest::Digest;
-use crate::draft::Draft;
+use crate::draft::{Draft, Reference};
 use crate::layout::{Address, Layout};
 use crate::listing::Entry;
-use crate::patch::WrongLength;
-use crate::record::{Codec, Group, Origin, Record};
-use crate::tally::Tally;
+use crate::patch::{Patch, WrongLength};
+use crate::record::{Codec, Group, Record};
+use crate::tally::{Share, Tally};
 use crate::writer::{BodyWriter, GroupWriter, Unwritable};
 
 /// Parts of a batch that are tried before all of it is compressed, and the length of each: enough to see text, code, tables and zeros, and
@@ -158,14 +158,18 @@ impl Encoder {
     fn worth_compressing(&mut self, draft: &Draft) -> Result<bool, EncodeError> {
         let contents = draft.contents();
         let pages = contents.places().len();
-        let literal = pages - draft.origins().len();
+        let literal = pages - draft.references().len();
         // What is not pages, or only a few of them, is not worth a sample.
         if literal <= SAMPLES {
             return Ok(true);
         }
         let parts = contents.page_size().bytes() / SAMPLE;
         let mut sample = [0; SAMPLES * SAMPLE];
-        let mut named = draft.origins().iter().map(|&(slot, _)| slot).peekable();
+        let mut named = draft
+            .references()
+            .iter()
+            .map(|reference| reference.slot)
+            .peekable();
         let mut literals = (0..pages).filter(|slot| named.next_if_eq(slot).is_none());
         let (taken, _) = sample.as_chunks_mut::<SAMPLE>();
         let mut passed = 0;
@@ -239,7 +243,7 @@ impl Records for GroupWriter<'_, '_, '_> {
 /// Writes the records of a draft, in order.
 fn write(draft: &Draft, records: &mut impl Records, tally: &mut Tally) -> Result<(), Unwritable> {
     let page_size = draft.contents().page_size().bytes() as u64;
-    let mut origins = draft.origins().iter().peekable();
+    let mut references = draft.references().iter().peekable();
     let mut slot = 0;
     for entry in draft.entries() {
         let before = records.len();
@@ -249,13 +253,12 @@ fn write(draft: &Draft, records: &mut impl Records, tally: &mut Tally) -> Result
                 (&mut tally.zero, run)
             }
             Entry::Page { at, content, .. } => {
-                let origin = origins.next_if(|&&(named, _)| named == slot);
+                let reference = references.next_if(|reference| reference.slot == slot);
                 slot += 1;
-                append_page(records, at, content, origin.map(|&(_, origin)| origin))?;
-                match origin {
-                    Some(_) => (&mut tally.same_as, 1),
-                    None => (&mut tally.literal, 1),
-                }
+                (
+                    append_page(records, at, content, reference, draft, tally)?,
+                    1,
+                )
             }
             Entry::Opaque { channel, bytes } => {
                 records.append(&Record::Opaque { channel, bytes })?;
@@ -274,16 +277,31 @@ fn write(draft: &Draft, records: &mut impl Records, tally: &mut Tally) -> Result
     Ok(())
 }
 
-fn append_page(
+/// Writes a page, and says what its record counts to.
+fn append_page<'t>(
     records: &mut impl Records,
     page: Address,
     content: &[u8],
-    origin: Option<Origin>,
-) -> Result<(), Unwritable> {
-    records.append(&match origin {
-        Some(origin) => Record::SameAs { page, origin },
-        None => Record::Literal { page, content },
-    })
+    reference: Option<&Reference>,
+    draft: &Draft,
+    tally: &'t mut Tally,
+) -> Result<&'t mut Share, Unwritable> {
+    let Some(Reference { origin, patch, .. }) = reference else {
+        records.append(&Record::Literal { page, content })?;
+        return Ok(&mut tally.literal);
+    };
+    let origin = *origin;
+    let Some(patch) = patch.clone() else {
+        records.append(&Record::SameAs { page, origin })?;
+        return Ok(&mut tally.same_as);
+    };
+    let patch = Patch::parsed(draft.patch(patch), draft.contents().page_size());
+    records.append(&Record::Delta {
+        page,
+        origin,
+        patch,
+    })?;
+    Ok(&mut tally.delta)
 }
 
 impl fmt::Debug for Encoder {

@@ -18,14 +18,16 @@
 //! a writer turns into the same bytes again. Everything else is [`Refused`], with the offset and the reason.
 //!
 //! ```text
-//!  source     Draft ──▶ Duplicates (serial) ──▶ Encoder (any thread) ──▶ body
+//!  source     Draft ──▶ Finder ──▶ Encoder ──▶ body                 any thread, in any order
+//!                        │ Store                                     behind a lock
 //!  receiver   body ──▶ Decoder (any thread) ──▶ Mirror (serial, in batch order) ──▶ Resolved::verify (any thread) ──▶ entries
+//!                                                │ External          guest memory
 //! ```
 //!
-//! Around the records stands the pipeline. A [`Draft`] gathers a batch and copies each page once; [`Duplicates`] finds the pages whose
-//! content was sent lately; an [`Encoder`] compresses and writes the body. At the other end a [`Decoder`] undoes that, the [`Mirror`] looks
-//! up what a batch names of earlier ones, and [`Resolved`] is what goes into the guest. Only the two steps in the middle are serial, and
-//! they do nothing but look-ups: the source decides, the receiver follows.
+//! Around the records stands the pipeline. A [`Draft`] gathers a batch and copies each page once; a [`Finder`] finds the pages that the
+//! [`Store`] has, unchanged or changed a little; an [`Encoder`] compresses and writes the body. At the other end a [`Decoder`] undoes that, the
+//! [`Mirror`] looks up what a batch names of earlier ones, and [`Resolved`] is what goes into the guest. What is serial does nothing but
+//! look-ups and copies: the source decides, the receiver follows.
 //!
 //! The crate has no sockets, clocks, threads or randomness. That is what `no_std` is for: the compiler checks it.
 
@@ -44,8 +46,8 @@ mod cursor;
 mod decoder;
 mod digest;
 mod draft;
-mod duplicates;
 mod encoder;
+mod finder;
 mod fingerprint;
 mod layout;
 mod listing;
@@ -55,6 +57,7 @@ mod reader;
 mod record;
 mod redacted;
 mod refusal;
+mod store;
 mod tally;
 pub mod varint;
 mod writer;
@@ -64,17 +67,18 @@ pub use body::{BODY_MAX, Body, GROUP_MAX};
 pub use budget::{CONTENT_MAX, RAW_MAX, RECORDS_MAX, ZEROS_MAX};
 pub use decoder::{DecodeError, Decoded, Decoder};
 pub use digest::{Algorithm, DIGEST_LEN, Digest, Hasher, PageDigest};
-pub use draft::{Draft, Full};
-pub use duplicates::Duplicates;
+pub use draft::{Draft, Full, Unread};
 pub use encoder::{EncodeError, Encoder};
+pub use finder::Finder;
 pub use layout::{
     Address, BLOCKS_MAX, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
 };
 pub use listing::Entry;
-pub use mirror::{Altered, Mirror, Resolved, Unresolvable};
+pub use mirror::{Altered, External, Mirror, Nowhere, Resolved, Unresolvable, Unresolved};
 pub use patch::{Diff, Patch, Run, Runs, WrongLength};
 pub use reader::{GroupReader, Reader};
 pub use record::{Codec, Group, Origin, Record};
 pub use refusal::{Refusal, Refused};
+pub use store::{Sent, Store};
 pub use tally::{Share, Tally};
 pub use writer::{BodyWriter, GroupWriter, Unwritable};

@@ -127,6 +127,14 @@ impl Listing {
         }
     }
 
+    /// The runs of zeros.
+    pub(crate) fn zeros(&self) -> impl Iterator<Item = (Address, u64)> {
+        self.items.iter().filter_map(|item| match *item {
+            Item::Zero { block, run, page } => Some((Address { block, page }, run.into())),
+            Item::Page | Item::Opaque { .. } | Item::Barrier => None,
+        })
+    }
+
     /// Every page and where it goes, zeros as runs.
     pub(crate) fn addresses<'a>(
         &'a self,

@@ -3,16 +3,19 @@
 //! ```text
 //!   kept     batch 7   8   9  10  11     the contents of the last `oldest` ones, each at most CONTENT_MAX
 //!                          ▲       ▲
-//!   batch 12: same-as (page, 3)  (page, 1)   ─▶ copied in ─▶ Resolved
+//!   batch 12: same-as (page, 3)  (page, 1)  delta (page, 9) ─▶ copied in, patched ─▶ Resolved
+//!                                                     │
+//!   guest's memory, once pages are placed there ◀─────┘  External: the newest content of a page, however old
 //! ```
 //!
-//! Serial, in the order of batch numbers: it does nothing but look up and copy.
+//! Serial, in the order of batch numbers: it does nothing but look up, copy and patch.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::convert::Infallible;
 use core::fmt;
 
-use crate::contents::Contents;
+use crate::contents::{Contents, WHOLE_BATCH};
 use crate::decoder::Decoded;
 use crate::digest::Digest;
 use crate::layout::{Address, PageSize};
@@ -39,25 +42,44 @@ impl Mirror {
         }
     }
 
-    /// Copies in what the batch names of others, and keeps what it has for those to come.
+    /// Copies in what the batch names of others, and keeps what it has for those to come. What is not kept is asked of `external`.
     ///
     /// # Errors
-    /// When it comes out of turn, or names what is not there: never sent, declared void, or too long ago.
-    pub fn resolve(&mut self, mut decoded: Decoded) -> Result<Arc<Resolved>, Unresolvable> {
+    /// When it comes out of turn, or names what is not there: never sent, declared void, or too long ago; and when `external` fails.
+    pub fn resolve<X: External>(
+        &mut self,
+        mut decoded: Decoded,
+        external: &mut X,
+    ) -> Result<Arc<Resolved>, Unresolved<X::Lost>> {
         let number = decoded.number();
         let next = self.next;
         if number < next {
-            return Err(Unresolvable::OutOfTurn { number, next });
+            return Err(Unresolvable::OutOfTurn { number, next }.into());
         }
-        let kept = &self.kept;
-        decoded.settle(|age| {
-            let named = number.checked_sub(age)?;
-            let at = kept.binary_search_by_key(&named, |&(batch, _)| batch);
-            kept.get(at.ok()?).map(|(_, contents)| &**contents)
+        let (kept, oldest) = (&self.kept, self.oldest);
+        decoded.settle(|origin, into| {
+            // The reader let no age pass that is greater than the number.
+            let named = number.saturating_sub(origin.age);
+            // Numbers may be void: older batches can still be there.
+            if origin.age <= oldest
+                && let Some(content) = kept_content(kept, named, origin.page)
+            {
+                into.copy_from_slice(content);
+                return Ok(true);
+            }
+            external
+                .content(origin.page, named, into)
+                .map_err(Unresolved::Lost)
         })?;
         self.next = number.saturating_add(1);
         let resolved = decoded.into_resolved();
-        if self.oldest > 0 && !resolved.contents.bytes().is_empty() {
+        if self.oldest > 0
+            && !resolved
+                .contents
+                .places()
+                .iter()
+                .all(|place| external.holds(place.block))
+        {
             self.kept
                 .push_back((number, Arc::clone(&resolved.contents)));
         }
@@ -73,6 +95,48 @@ impl Mirror {
     /// Batch `number` was declared void: it does not come, or is forgotten when it came.
     pub fn void(&mut self, number: u64) {
         self.kept.retain(|&(batch, _)| batch != number);
+    }
+}
+
+/// What a page got from a batch that is kept.
+fn kept_content(kept: &VecDeque<(u64, Arc<Contents>)>, batch: u64, page: Address) -> Option<&[u8]> {
+    let at = kept.binary_search_by_key(&batch, |&(number, _)| number);
+    let (_, contents) = kept.get(at.ok()?)?;
+    let slot = contents.last_before(page, WHOLE_BATCH)?;
+    Some(contents.page(slot))
+}
+
+/// Where else contents are that a batch may name: in the guest's memory, once pages are placed there.
+///
+/// It is asked in the order of batches, for one after the other: everything of the batches before the one at hand, and nothing of that one or
+/// those behind it, is what it answers from.
+pub trait External {
+    /// Why a content cannot be read that is there.
+    type Lost;
+
+    /// Every content of this block that may be named can be asked for from now on: the mirror keeps none of it.
+    fn holds(&self, block: u16) -> bool;
+
+    /// Writes the content that a page got from a batch, if that is the page's newest and it is here.
+    ///
+    /// # Errors
+    /// When it is here and cannot be read.
+    fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, Self::Lost>;
+}
+
+/// Nothing is anywhere else: all pages travel on in QEMU's stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Nowhere;
+
+impl External for Nowhere {
+    type Lost = Infallible;
+
+    fn holds(&self, _: u16) -> bool {
+        false
+    }
+
+    fn content(&mut self, _: Address, _: u64, _: &mut [u8]) -> Result<bool, Infallible> {
+        Ok(false)
     }
 }
 
@@ -160,6 +224,48 @@ impl Resolved {
     #[must_use]
     pub fn opaque_len(&self) -> usize {
         self.listing.opaque_len()
+    }
+}
+
+/// Why a batch was not resolved.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unresolved<L> {
+    /// It cannot be.
+    Unresolvable(Unresolvable),
+    /// What it names is not in the mirror, and cannot be read from where it is.
+    Lost(L),
+}
+
+impl<L> From<Unresolvable> for Unresolved<L> {
+    fn from(unresolvable: Unresolvable) -> Self {
+        Self::Unresolvable(unresolvable)
+    }
+}
+
+impl From<Unresolved<Infallible>> for Unresolvable {
+    fn from(unresolved: Unresolved<Infallible>) -> Self {
+        match unresolved {
+            Unresolved::Unresolvable(unresolvable) => unresolvable,
+            Unresolved::Lost(never) => match never {},
+        }
+    }
+}
+
+impl<L> fmt::Display for Unresolved<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unresolvable(_) => "the peer sent a batch that cannot be resolved",
+            Self::Lost(_) => "what a batch names cannot be read back from the guest's memory",
+        })
+    }
+}
+
+impl<L: core::error::Error + 'static> core::error::Error for Unresolved<L> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Unresolvable(unresolvable) => Some(unresolvable),
+            Self::Lost(lost) => Some(lost),
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 
 use core::iter::FusedIterator;
 
-use crate::agreed::Agreed;
 use crate::body::{GROUP_MAX, HEADER_LEN};
 use crate::budget::Budget;
 use crate::cursor::Cursor;
@@ -302,8 +301,7 @@ impl<'a> Records<'a, '_> {
         let age_at = self.cursor.offset();
         let age = self.cursor.varint("age")?;
         let origin = Origin { page, age };
-        check_origin(origin, self.last, self.batch, self.layout.agreed())
-            .map_err(|refusal| refusal.at(age_at))?;
+        check_origin(origin, self.last, self.batch).map_err(|refusal| refusal.at(age_at))?;
         Ok(origin)
     }
 
@@ -337,13 +335,11 @@ pub(crate) fn check_origin(
     origin: Origin,
     page: Option<Address>,
     batch: u64,
-    agreed: &Agreed,
 ) -> Result<(), Refusal> {
     let Origin { page: from, age } = origin;
     if age > batch {
         return Err(Refusal::BeforeFirstBatch { age, batch });
     }
-    agreed.check_age(age)?;
     if age == 0 && page == Some(from) {
         return Err(Refusal::OwnPage);
     }

@@ -67,8 +67,6 @@ pub enum Refusal {
     },
     /// A reference to a batch before the session's first.
     BeforeFirstBatch { age: u64, batch: u64 },
-    /// A reference further back than was agreed on.
-    AgeNotAgreed { age: u64, agreed: u64 },
     /// A reference of a page to itself, in this batch.
     OwnPage,
     /// A channel number of more than 16 bits.
@@ -217,9 +215,6 @@ impl fmt::Display for Refusal {
                     f,
                     "age: expected at most {batch}, this batch's number, found {age}"
                 )
-            }
-            Self::AgeNotAgreed { age, agreed } => {
-                write!(f, "age: expected at most {agreed} as agreed, found {age}")
             }
             Self::OwnPage => {
                 f.write_str("age: expected another page or an earlier batch, found the page itself")

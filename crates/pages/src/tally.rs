@@ -22,6 +22,8 @@ pub struct Tally {
     pub literal: Share,
     /// Pages whose content had been sent before.
     pub same_as: Share,
+    /// Pages that travelled as their difference from a content that had been sent before.
+    pub delta: Share,
     /// Opaque bytes, without their records' heads.
     pub opaque_bytes: u64,
     /// Guest memory that was put: all pages times the page size.
@@ -55,6 +57,7 @@ impl AddAssign for Tally {
         self.zero += other.zero;
         self.literal += other.literal;
         self.same_as += other.same_as;
+        self.delta += other.delta;
         self.opaque_bytes += other.opaque_bytes;
         self.memory_bytes += other.memory_bytes;
         self.group_raw_bytes += other.group_raw_bytes;

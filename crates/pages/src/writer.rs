@@ -301,7 +301,7 @@ impl Records<'_, '_> {
 
     fn origin(&mut self, origin: Origin, page: Address) -> Result<(), Unwritable> {
         self.layout.check_page(origin.page)?;
-        check_origin(origin, Some(page), self.batch, self.layout.agreed())?;
+        check_origin(origin, Some(page), self.batch)?;
         self.anywhere(origin.page);
         self.varint(origin.age);
         Ok(())

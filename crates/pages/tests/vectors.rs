@@ -51,7 +51,7 @@ fn layout(vectors: &Value, vector: &Value, size: PageSize) -> Layout {
         }),
         slots: number("slots"),
         windows: number("windows"),
-        oldest: number("oldest"),
+        ..Agreed::default()
     };
     Layout::new(size, blocks).unwrap().with_agreed(agreed)
 }

@@ -19,13 +19,21 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod convergence;
+mod cost;
 mod dirty;
+mod engine;
 mod forecast;
 mod gate;
+mod heat;
+mod rate;
 mod rounds;
 mod version;
 
-pub use dirty::{DirtyMap, NoSuchPage};
+pub use convergence::{Convergence, IfNotConverging, Remedy};
+pub use cost::{Costs, Encoded};
+pub use dirty::{Counts, NoSuchPage, Taken};
+pub use engine::Engine;
 pub use forecast::{Forecast, QemuView, Sample};
 pub use gate::{Decision, Gate, Why};
 pub use rounds::{Round, Rounds};

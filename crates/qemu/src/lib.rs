@@ -1,7 +1,7 @@
 //! How sealift talks to a QEMU process.
 //!
 //! - [`Qmp`]: QEMU's control protocol, one JSON object a line, over a unix or TCP socket; [`machine`]: typed questions and
-//!   orders over it; [`memory`]: reading a still guest's memory over it;
+//!   orders over it; [`memory`]: reading a still guest's memory over it; [`ram`]: reaching a guest's RAM from outside;
 //! - [`channel`]: the migration channels, over which QEMU sends and takes its stream; [`shim`]: what stands behind `exec:`.
 //!
 //! ```text
@@ -25,6 +25,7 @@ mod error;
 pub mod machine;
 pub mod memory;
 mod process;
+pub mod ram;
 pub mod shim;
 mod transport;
 mod wire;
@@ -36,3 +37,4 @@ pub use error::Error;
 pub use machine::Machine;
 pub use memory::MemoryError;
 pub use process::Process;
+pub use ram::{Lost, Reach, ReachError};

@@ -94,6 +94,9 @@ pub struct Transfer {
     /// The key exchange to insist on [default: the best that both ends have].
     #[arg(long, value_name = "NAME", value_enum)]
     suite: Option<SuiteName>,
+    /// How the guest's memory is read.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Access::Auto)]
+    pub access: Access,
 }
 
 impl Transfer {
@@ -123,6 +126,20 @@ pub enum Verify {
     Pages,
     /// Besides, both memories are read again while the guest stands still. Needs QMP at both ends, and lengthens the blackout.
     Full,
+}
+
+/// How a guest's memory is reached on this host.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Access {
+    /// Directly where that can be, otherwise by QEMU's stream; the report says which, and why.
+    #[default]
+    Auto,
+    /// By the file behind it: a memory-backend-file or -memfd with share=on.
+    Mapped,
+    /// In QEMU's process, as root or as the user that QEMU runs as.
+    Process,
+    /// Only as QEMU sends and takes it. Needs no privilege.
+    Stream,
 }
 
 /// A suite's name on the command line.

@@ -175,6 +175,10 @@ pub enum Access {
     Stream,
     /// Receiver: the stream is put together again for QEMU.
     Relay,
+    /// Directly, by the file behind it.
+    Mapped,
+    /// Directly, in QEMU's process.
+    Process,
 }
 
 impl Access {
@@ -184,6 +188,8 @@ impl Access {
         match self {
             Self::Stream => "stream",
             Self::Relay => "relay",
+            Self::Mapped => "mapped",
+            Self::Process => "process",
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Records {
     pub literal: Pages,
     /// Pages whose content had been sent.
     pub same_as: Pages,
+    /// Pages that travelled as what changed in them.
+    pub delta: Pages,
     /// Device state and whatever else is not pages.
     pub opaque: Opaque,
 }
@@ -152,9 +154,10 @@ impl Report {
             zero,
             literal,
             same_as,
+            delta,
             opaque,
         } = self.records;
-        let all = [zero, literal, same_as].map(|pages| pages.raw_bytes);
+        let all = [zero, literal, same_as, delta].map(|pages| pages.raw_bytes);
         let all = all.into_iter().fold(opaque.raw_bytes, u64::saturating_add);
         let mut line = |name: &str, pages: Option<u64>, bytes: u64| {
             let pages = pages.map_or_else(String::new, |pages| format!("{} pages", grouped(pages)));
@@ -164,6 +167,7 @@ impl Report {
         line("zero", Some(zero.pages), zero.raw_bytes)?;
         line("literal", Some(literal.pages), literal.raw_bytes)?;
         line("same-as", Some(same_as.pages), same_as.raw_bytes)?;
+        line("delta", Some(delta.pages), delta.raw_bytes)?;
         line("opaque", None, opaque.raw_bytes)
     }
 }

@@ -29,6 +29,7 @@ mod device;
 mod emit;
 mod item;
 mod ram;
+mod weave;
 
 use alloc::vec::Vec;
 
@@ -38,6 +39,7 @@ pub use item::{
     Capabilities, Content, Described, Item, ListedBlock, Page, Section, Setting, VfioMark,
     VirtioMem,
 };
+pub use weave::{Misplaced, Weaver};
 
 use crate::cursor::{Cursor, Outcome, Progress, Read, Stop, malformed, unknown};
 use crate::surprise::{Cause, Found};
@@ -138,6 +140,27 @@ impl Parser {
     pub fn page_size(&self) -> Option<PageSize> {
         self.reader.page_size
     }
+
+    /// Where the next item stands.
+    pub fn stand(&self) -> Stand {
+        match self.progress.surprise() {
+            Some(_) => Stand::Elsewhere,
+            None => self.reader.stand(),
+        }
+    }
+}
+
+/// Where in a channel an item stands, for whoever has something of its own to put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// In the body of a RAM section whose blocks are listed: a record may come.
+    Ram,
+    /// Behind the end of such a body, and before what follows it, which may be its footer.
+    RamEnd,
+    /// Between two sections: another one, or a command, may come.
+    Between,
+    /// Where nothing else can stand.
+    Elsewhere,
 }
 
 /// What has been learnt from the channel so far.
@@ -400,6 +423,17 @@ impl Reader {
             (0, After::Vfio) => Place::Body(Kind::Vfio),
             (0, After::Nothing) => Place::Nothing,
         };
+    }
+
+    fn stand(&self) -> Stand {
+        match (self.place, self.section) {
+            (Place::Body(Kind::Ram), _) if !self.blocks.is_empty() => Stand::Ram,
+            (Place::Sections, None) => Stand::Between,
+            (Place::Sections, Some(open)) if self.sections.contains(&(open, Kind::Ram)) => {
+                Stand::RamEnd
+            }
+            _ => Stand::Elsewhere,
+        }
     }
 
     /// Whether a channel may end here.

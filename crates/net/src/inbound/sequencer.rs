@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel as queue;
-use sealift_pages::{Decoded, Mirror};
+use sealift_pages::{Decoded, Mirror, Nowhere};
 
 use super::{Broken, Placement, Shared};
 use crate::lock::lock;
@@ -37,7 +37,8 @@ impl Sequencer {
     }
 
     fn place(&mut self, decoded: Decoded) -> Result<(), Broken> {
-        let batch = self.mirror.resolve(decoded).map_err(Broken::Resolve)?;
+        let resolved = self.mirror.resolve(decoded, &mut Nowhere);
+        let batch = resolved.map_err(|unresolved| Broken::Resolve(unresolved.into()))?;
         batch.verify().map_err(Broken::Altered)?;
         let mut pages = 0;
         {

@@ -9,7 +9,8 @@ use crossbeam_channel as queue;
 use sealift_seal::Sealer;
 use sealift_session::control::{BatchRange, BatchRanges};
 
-use super::{Body, Broken, Event, Shared, Way};
+use super::shared::{Body, Shared};
+use super::{Broken, Event, Way};
 use crate::lock::lock;
 
 pub(super) struct Thread {
@@ -170,11 +171,13 @@ mod tests {
             layout: Arc::new(Layout::new(page_size, vec![1]).unwrap()),
             workers: 1,
             level: 1,
-            duplicates_key: 0,
+            store: 0,
+            store_key: 0,
             bandwidth: None,
             window: 0,
             versions: VersionMap::new(&[1]),
             keys,
+            direct: None,
         };
         let outbound = Outbound::start(plan, Vec::new(), events).unwrap();
         // The numbers are the session's: no two lanes ever have the same.

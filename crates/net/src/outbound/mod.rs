@@ -1,37 +1,50 @@
-//! The way out: from drafts to lanes.
+//! The way out: from drafts and dirty pages to lanes.
 //!
 //! ```text
-//!   Feed, one per channel of QEMU's                 worker threads              lane threads
-//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
-//!                 ▲     book: flight, versions, duplicates                            │
-//!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀──────┘
+//!   Feed, one per channel of QEMU's                 worker threads                    lane threads
+//!  draft ─▶ room in the window? ─▶ number ─▶ [jobs] ─┬─▶ find ─▶ encode ─▶ [bodies] ─▶ seal ─▶ socket
+//!  pages ─▶ dirty map ─▶ room? ─▶ take, number ─▶ read ┘  store                               │
+//!                 ▲     book: flight, versions, dirty map                                     │
+//!                 └────────────── acknowledge ◀── control channel ◀── receiver ◀──────────────┘
 //! ```
 //!
-//! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, the search for
-//! duplicates. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
+//! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, which pages are dirty.
+//! The store of what was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
+//!
+//! Pages come in one of two ways. With stream access their contents come with them, in drafts. With direct access QEMU only says which
+//! pages are dirty, and a worker reads them when it comes to send them. A batch of these gets its number in the same moment in which its
+//! pages are taken off the dirty map, before they are read: so of two batches with one page, the higher number has what the guest wrote last.
 
+mod feed;
 mod lane;
 mod limit;
+mod sent;
+mod shared;
 mod worker;
 
+use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Draft, Duplicates, Encoder, Layout, Tally};
-use sealift_precopy::VersionMap;
+use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Store, Tally};
+use sealift_precopy::{Costs, Engine, NoSuchPage, VersionMap};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
-use sealift_session::flight::{Cost, Delivered, Flight, Latency, Rates, Unaccounted, Underway};
+use sealift_session::flight::{Delivered, Flight, Latency, Rates, Unaccounted, Underway};
 use tokio::sync::mpsc::UnboundedSender;
+
+pub use feed::{Feed, Mark};
 
 use crate::Error;
 use crate::lock::lock;
 use crate::threads::Threads;
+use shared::{Book, Shared};
 
 /// How the way out is to be.
 #[derive(Debug)]
@@ -42,8 +55,10 @@ pub struct Plan {
     pub workers: usize,
     /// zstd's level.
     pub level: i32,
-    /// Randomness for the search for duplicates, so that no guest can aim at its table.
-    pub duplicates_key: u64,
+    /// Bytes that copies of pages may take, to name them and for deltas.
+    pub store: u64,
+    /// Randomness for the store's tables, so that no guest can aim at them.
+    pub store_key: u64,
     /// Bytes per second that all lanes may take together; none for as many as the link does.
     pub bandwidth: Option<u64>,
     /// Bytes of content that each channel may have on its way at first.
@@ -52,6 +67,26 @@ pub struct Plan {
     pub versions: VersionMap,
     /// The keys of the lanes.
     pub keys: Keyed<Source>,
+    /// With direct access: the guest's memory, and what of it is dirty.
+    pub direct: Option<Direct>,
+}
+
+/// Pages are read when they are sent.
+#[derive(Debug)]
+pub struct Direct {
+    /// Where from.
+    pub memory: Arc<dyn Memory>,
+    /// What is to be sent, and in which order.
+    pub engine: Engine,
+}
+
+/// A guest's memory, which the guest may be writing to.
+pub trait Memory: std::fmt::Debug + Send + Sync {
+    /// Copies pages, one behind the other, each once.
+    ///
+    /// # Errors
+    /// When it cannot be reached any more: the session ends.
+    fn read(&self, pages: &[Address], into: &mut [u8]) -> io::Result<()>;
 }
 
 /// A lane that batches can go into, and the keys of its first epoch.
@@ -90,7 +125,7 @@ pub enum Event {
         /// The lane.
         lane: u8,
         /// How.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// Something in here failed that must not: the session ends.
     Broken(Broken),
@@ -106,6 +141,10 @@ pub enum Broken {
     Seal(sealift_seal::Error),
     /// The number of a batch, or a page of it, does not fit the version map.
     Versions(u64),
+    /// QEMU named pages that the guest does not have.
+    Marked(NoSuchPage),
+    /// The guest's memory cannot be read any more.
+    Memory(io::Error),
 }
 
 impl std::fmt::Display for Broken {
@@ -119,6 +158,8 @@ impl std::fmt::Display for Broken {
                     "batch {number} or a page of it is beyond the version map"
                 )
             }
+            Self::Marked(no_such_page) => no_such_page.fmt(f),
+            Self::Memory(error) => write!(f, "the guest's memory cannot be read any more: {error}"),
         }
     }
 }
@@ -144,8 +185,10 @@ pub struct Standing {
     pub wire: u64,
     /// What was encoded.
     pub tally: Tally,
-    /// QEMU has more to give than the window has room for.
+    /// There is more to send than the window has room for.
     pub waiting: bool,
+    /// What is dirty and on its way, as it will cost, with direct access.
+    pub costs: Option<Costs>,
 }
 
 /// The way out. Dropping it closes it.
@@ -153,51 +196,6 @@ pub struct Standing {
 pub struct Outbound {
     shared: Arc<Shared>,
     threads: Threads,
-}
-
-struct Shared {
-    layout: Arc<Layout>,
-    book: Mutex<Book>,
-    /// Signalled when the window has room again, and when all is over.
-    room: Condvar,
-    /// Batches to encode; none once the way out is closed.
-    jobs: Mutex<Option<queue::Sender<Job>>>,
-    keys: Mutex<Keyed<Source>>,
-    tally: Mutex<Tally>,
-    wire: AtomicU64,
-    limit: Option<limit::Limit>,
-    /// Feeds that wait for the window.
-    waiting: AtomicUsize,
-    closed: AtomicBool,
-    start: Instant,
-    events: UnboundedSender<Event>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
-/// What is serial: one owner, one lock.
-struct Book {
-    flight: Flight,
-    /// All that was acknowledged.
-    delivered: Delivered,
-    versions: VersionMap,
-    duplicates: Duplicates,
-}
-
-/// A batch that has its number.
-struct Job {
-    number: u64,
-    draft: Arc<Draft>,
-}
-
-/// A batch that is ready to be sealed: room for the header, the body, room for the tag.
-struct Body {
-    number: u64,
-    buffer: Vec<u8>,
 }
 
 impl Outbound {
@@ -214,24 +212,33 @@ impl Outbound {
             layout,
             workers,
             level,
-            duplicates_key,
+            store,
+            store_key,
             bandwidth,
             window,
             versions,
             keys,
+            direct,
         } = plan;
-        let (jobs, waiting) = queue::unbounded();
-        let oldest = layout.agreed().oldest;
+        let (memory, engine) = match direct {
+            Some(Direct { memory, engine }) => (Some(memory), Some(engine)),
+            None => (None, None),
+        };
         let shared = Arc::new(Shared {
             book: Mutex::new(Book {
                 flight: Flight::new(window),
                 delivered: Delivered::default(),
                 versions,
-                duplicates: Duplicates::new(oldest, duplicates_key),
+                jobs: VecDeque::new(),
+                engine,
+                batch: CONTENT_MAX,
             }),
+            store: Mutex::new(Store::new(store, store_key, layout.page_size())),
+            memory,
             layout,
             room: Condvar::new(),
-            jobs: Mutex::new(Some(jobs)),
+            work: Condvar::new(),
+            taken: Condvar::new(),
             keys: Mutex::new(keys),
             tally: Mutex::new(Tally::default()),
             wire: AtomicU64::new(0),
@@ -253,8 +260,8 @@ impl Outbound {
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
+                finder: lock(&shared.store).finder(),
                 encoder: Encoder::new(level),
-                jobs: waiting.clone(),
                 bodies: bodies.clone(),
                 empties: reusable.clone(),
             };
@@ -297,41 +304,45 @@ impl Outbound {
     /// How many bytes of content each channel may have on the way.
     pub fn set_window(&self, bytes: u64) {
         lock(&self.shared.book).flight.set_window(bytes);
-        self.shared.room.notify_all();
+        self.shared.there_is_room();
+    }
+
+    /// How pages that are read directly are to go: in batches of so many bytes; for how many bytes on the wire they may wait for the guest's
+    /// stop; and whether that is near.
+    pub fn set_pace(&self, batch: u64, may_wait: u64, hurry: bool) {
+        let mut book = lock(&self.shared.book);
+        book.batch = batch.min(CONTENT_MAX);
+        if let Some(engine) = &mut book.engine {
+            engine.may_wait(may_wait);
+            engine.hurry(hurry);
+        }
     }
 
     /// Where it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
         let now = self.now();
-        let flight = {
-            let book = lock(&self.shared.book);
-            let flight = &book.flight;
-            (
-                flight.next(),
-                flight.in_flight(),
-                book.delivered,
-                flight.rates(now),
-                flight.latency(),
-            )
-        };
-        let (batches, in_flight, delivered, rates, latency) = flight;
+        let book = lock(&self.shared.book);
+        let flight = &book.flight;
+        let engine = book.engine.as_ref();
+        let ready = engine.is_some_and(|engine| engine.has_work(now));
         Standing {
-            batches,
-            in_flight,
-            delivered,
-            rates,
-            latency,
+            batches: flight.next(),
+            in_flight: flight.in_flight(),
+            delivered: book.delivered,
+            rates: flight.rates(now),
+            latency: flight.latency(),
             wire: self.shared.wire.load(Ordering::Relaxed),
             tally: *lock(&self.shared.tally),
-            waiting: self.shared.waiting.load(Ordering::Relaxed) > 0,
+            waiting: self.shared.waiting.load(Ordering::Relaxed) > 0 || ready,
+            costs: engine.map(Engine::costs),
         }
     }
 
     /// Time since the way out was opened: the clock of all that it reports.
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.shared.start.elapsed()
+        self.shared.now()
     }
 
     /// Closes it: what is queued is dropped, threads end, connections too.
@@ -347,135 +358,5 @@ const SPARE_BUFFERS: usize = 8;
 impl Drop for Outbound {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Shared {
-    fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        drop(lock(&self.jobs).take());
-        if let Some(limit) = &self.limit {
-            limit.end();
-        }
-        // Behind the lock, so that nobody is between looking and waiting.
-        drop(lock(&self.book));
-        self.room.notify_all();
-    }
-
-    fn sent(&self, number: u64, wire: u64, lane: u8) {
-        let now = self.start.elapsed();
-        // The lane got the number from the flight itself.
-        let _ = lock(&self.book).flight.sent(number, wire, lane, now);
-    }
-
-    fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
-        let now = self.start.elapsed();
-        let delivered = {
-            let mut book = lock(&self.book);
-            let delivered = book.flight.acknowledge(ranges, now)?;
-            let all = &mut book.delivered;
-            all.batches += delivered.batches;
-            all.content = all.content.saturating_add(delivered.content);
-            all.wire = all.wire.saturating_add(delivered.wire);
-            delivered
-        };
-        self.room.notify_all();
-        Ok(delivered)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    fn tell(&self, event: Event) {
-        // Nobody drives the session any more: then nobody needs to know.
-        let _ = self.events.send(event);
-    }
-
-    /// Whoever finds the first thing wrong says so; what others find is what came of it.
-    fn broken(&self, why: Broken) {
-        if !self.closed.swap(true, Ordering::SeqCst) {
-            self.tell(Event::Broken(why));
-        }
-        self.close();
-    }
-}
-
-/// Where one of QEMU's channels is fed in.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    shared: Arc<Shared>,
-    channel: u16,
-}
-
-impl Feed {
-    /// The same for another channel.
-    #[must_use]
-    pub fn of(&self, channel: u16) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            channel,
-        }
-    }
-
-    /// Takes a batch: waits until the window has room, gives it its number and queues it. `draft` is replaced by an empty one.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub fn submit(&self, draft: &mut Draft) -> Result<u64, Closed> {
-        let cost = Cost {
-            content: draft.memory() as u64,
-        };
-        let fresh = Draft::new(self.shared.layout.page_size());
-        let (number, draft) = {
-            let mut book = lock(&self.shared.book);
-            let number = loop {
-                if self.shared.is_closed() {
-                    return Err(Closed);
-                }
-                if book.flight.has_room(self.channel)
-                    && let Ok(number) = book.flight.allot(self.channel, cost)
-                {
-                    break number;
-                }
-                self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-                book = self
-                    .shared
-                    .room
-                    .wait(book)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            };
-            let draft = std::mem::replace(draft, fresh);
-            let mut fits = true;
-            for (first, run) in draft.addresses() {
-                fits &= book.versions.stamp(first, run, number).is_ok();
-            }
-            if !fits {
-                drop(book);
-                self.shared.broken(Broken::Versions(number));
-                return Err(Closed);
-            }
-            (number, book.duplicates.resolve(number, draft))
-        };
-        let jobs = lock(&self.shared.jobs);
-        let job = Job { number, draft };
-        match jobs.as_ref().map(|jobs| jobs.send(job)) {
-            Some(Ok(())) => Ok(number),
-            _ => Err(Closed),
-        }
-    }
-
-    /// The digest over the version map as it is now.
-    #[must_use]
-    pub fn versions(&self) -> [u8; 32] {
-        let algorithm = self.shared.layout.agreed().digest;
-        lock(&self.shared.book).versions.digest(algorithm)
-    }
-
-    /// How many batches were numbered.
-    #[must_use]
-    pub fn batches(&self) -> u64 {
-        lock(&self.shared.book).flight.next()
     }
 }

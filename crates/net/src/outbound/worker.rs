@@ -1,18 +1,22 @@
-//! A thread that encodes: finds zeros and compresses, batch by batch, without anything in between.
+//! A thread that reads pages, finds what was sent before and encodes the rest, batch by batch, without anything in between.
 
+use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel as queue;
-use sealift_pages::Encoder;
+use sealift_pages::{Address, Draft, Encoder, Finder, Unread};
+use sealift_precopy::Taken;
 use sealift_seal::{Header, TAG_LENGTH};
 
-use super::{Body, Broken, Job, Shared};
+use super::Broken;
+use super::sent::Earlier;
+use super::shared::{Body, Job, Shared};
 use crate::lock::lock;
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
+    pub(super) finder: Finder,
     pub(super) encoder: Encoder,
-    pub(super) jobs: queue::Receiver<Job>,
     pub(super) bodies: queue::Sender<Body>,
     /// Buffers that lanes have done with.
     pub(super) empties: queue::Receiver<Vec<u8>>,
@@ -20,10 +24,30 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Ok(Job { number, draft }) = self.jobs.recv() {
-            if self.shared.is_closed() {
-                return;
-            }
+        while let Some(job) = self.shared.next_job() {
+            let direct = matches!(job, Job::Pages { .. });
+            let (number, mut draft, before) = match job {
+                Job::Draft {
+                    number,
+                    draft,
+                    before,
+                } => (number, draft, before),
+                Job::Pages {
+                    number,
+                    pages,
+                    before,
+                } => match self.read(&pages) {
+                    Ok(draft) => (number, draft, before),
+                    Err(error) => return self.shared.broken(Broken::Memory(error)),
+                },
+            };
+            let mut sent = Earlier {
+                number,
+                before: &before,
+                shared: &self.shared,
+            };
+            let store = || lock(&self.shared.store);
+            self.finder.find(number, &mut draft, &mut sent, store);
             let mut buffer = self.empties.try_recv().unwrap_or_default();
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
@@ -31,7 +55,12 @@ impl Worker {
                 .encoder
                 .encode(&draft, number, &self.shared.layout, &mut buffer)
             {
-                Ok(tally) => *lock(&self.shared.tally) += tally,
+                Ok(tally) => {
+                    *lock(&self.shared.tally) += tally;
+                    if direct {
+                        self.shared.encoded(number, &tally);
+                    }
+                }
                 Err(error) => return self.shared.broken(Broken::Encode(error)),
             }
             buffer.resize(buffer.len() + TAG_LENGTH, 0);
@@ -39,5 +68,31 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Copies the pages out of the guest. From here on nothing looks at its memory again.
+    fn read(&mut self, pages: &[Taken]) -> io::Result<Draft> {
+        let mut draft = Draft::new(self.shared.layout.page_size());
+        let mut places = Vec::new();
+        let full = || io::Error::other("a batch was taken that is larger than one may be");
+        for taken in pages {
+            let Address { block, page } = taken.first;
+            for page in page..page.saturating_add(taken.run) {
+                let at = Address { block, page };
+                if taken.zero {
+                    draft.zero(at).map_err(|_| full())?;
+                } else {
+                    places.push(at);
+                }
+            }
+        }
+        if let Some(memory) = &self.shared.memory {
+            let read = draft.read_scattered(&places, |into| memory.read(&places, into));
+            read.map_err(|unread| match unread {
+                Unread::Full => full(),
+                Unread::Failed(error) => error,
+            })?;
+        }
+        Ok(draft)
     }
 }

@@ -69,9 +69,19 @@ impl Default for Out {
 
 /// A way out into these connections, and what it tells.
 pub(crate) fn way_out(
+    keys: Keyed<Source>,
+    streams: Vec<TcpStream>,
+    how: Out,
+) -> (Outbound, UnboundedReceiver<outbound::Event>) {
+    way_out_of(keys, streams, how, None)
+}
+
+/// The same, of a guest whose memory is read directly.
+fn way_out_of(
     mut keys: Keyed<Source>,
     streams: Vec<TcpStream>,
     how: Out,
+    direct: Option<outbound::Direct>,
 ) -> (Outbound, UnboundedReceiver<outbound::Event>) {
     let lanes = (0..)
         .zip(streams)
@@ -85,11 +95,13 @@ pub(crate) fn way_out(
         layout: layout(),
         workers: how.workers,
         level: 1,
-        duplicates_key: 0x5eed,
+        store: 8 << 20,
+        store_key: 0x5eed,
         bandwidth: how.bandwidth,
         window: how.window,
         versions: versions(),
         keys,
+        direct,
     };
     (Outbound::start(plan, lanes, events).unwrap(), told)
 }
@@ -184,9 +196,18 @@ pub(crate) fn joined(
     lanes: usize,
     how: Out,
 ) -> (Outbound, UnboundedReceiver<outbound::Event>, Arriving) {
+    joined_of(lanes, how, None)
+}
+
+/// The same, of a guest whose memory is read directly.
+pub(crate) fn joined_of(
+    lanes: usize,
+    how: Out,
+    direct: Option<outbound::Direct>,
+) -> (Outbound, UnboundedReceiver<outbound::Event>, Arriving) {
     let keys = agree();
     let (from, to) = (0..lanes).map(|_| connection()).unzip();
-    let (outbound, told) = way_out(keys.source, from, how);
+    let (outbound, told) = way_out_of(keys.source, from, how, direct);
     (outbound, told, way_in(keys.receiver, to))
 }
 

@@ -9,6 +9,7 @@ mod broken;
 mod carried;
 mod closing;
 mod control;
+mod direct;
 mod door;
 mod ends;
 mod epochs;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sealift_pages::{
-    BODY_MAX, CONTENT_MAX, Decoded, Decoder, Draft, EncodeError, Encoder, Full, Layout,
-    PAGE_SIZE_MIN, RECORDS_MAX, Resolved, Unwritable, WrongLength, ZEROS_MAX,
+    BODY_MAX, CONTENT_MAX, Decoded, Decoder, Draft, EncodeError, Encoder, Finder, Full, Layout,
+    PAGE_SIZE_MIN, RECORDS_MAX, Resolved, Store, Unwritable, WrongLength, ZEROS_MAX,
 };
 
 use crate::support::{Receiver, Source, at, layout, noise, said, size, text};
@@ -14,7 +14,9 @@ fn what_threads_share_can_be_shared() {
     fn shared<T: Send + Sync>() {}
     fn sent<T: Send>() {}
     shared::<Layout>();
-    shared::<Arc<Draft>>();
+    sent::<Draft>();
+    sent::<Store>();
+    sent::<Finder>();
     shared::<Arc<Resolved>>();
     sent::<Encoder>();
     sent::<Decoder>();

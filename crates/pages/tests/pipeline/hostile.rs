@@ -2,7 +2,8 @@
 
 use sealift_pages::{
     Altered, Body, BodyWriter, Codec, DecodeError, Decoder, Diff, Digest, Draft, GROUP_MAX, Group,
-    Origin, PAGE_SIZE_MIN, PageDigest, Patch, RAW_MAX, RECORDS_MAX, Record, Refusal, Unresolvable,
+    Nowhere, Origin, PAGE_SIZE_MIN, PageDigest, Patch, RAW_MAX, RECORDS_MAX, Record, Refusal,
+    Unresolvable,
 };
 
 use crate::support::{Receiver, Said, Source, at, layout, noise, said, size, text};
@@ -139,7 +140,7 @@ fn pages_other_than_those_that_were_read_are_found_out() {
         .decode(&body(&[same], 1), 1, &layout())
         .unwrap();
     assert!(decoded.needs_others());
-    let resolved = receiver.mirror.resolve(decoded).unwrap();
+    let resolved = receiver.mirror.resolve(decoded, &mut Nowhere).unwrap();
     assert_eq!(resolved.verify(), Err(Altered { number: 1 }));
 }
 

@@ -1,4 +1,4 @@
-//! From what QEMU handed over to what the other QEMU gets: draft, duplicates, encoder; decoder, mirror.
+//! From what QEMU handed over to what the other QEMU gets: draft, store, encoder; decoder, mirror.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,10 @@
 )]
 
 mod bounds;
-mod duplicates;
+mod found;
 mod hostile;
+mod order;
+mod reading;
 mod roundtrip;
+mod store;
 mod support;

@@ -88,7 +88,7 @@ proptest! {
             }
             let (draft, body, tally) = source.send(number, draft);
             if lost {
-                source.duplicates.void(number);
+                source.void(number);
                 receiver.mirror.void(number);
             } else {
                 let resolved = receiver.take(number, &body).unwrap();
@@ -97,7 +97,8 @@ proptest! {
                 prop_assert_eq!(&arrived, &said(draft.entries()));
                 let pages = arrived.iter().filter(|said| matches!(said, Said::Page(..))).count();
                 prop_assert_eq!(tally.memory_bytes, (pages * size().bytes()) as u64);
-                let by_kind = tally.zero.pages + tally.literal.pages + tally.same_as.pages;
+                let same = tally.same_as.pages + tally.delta.pages;
+                let by_kind = tally.zero.pages + tally.literal.pages + same;
                 prop_assert_eq!(by_kind, pages as u64);
                 let stamped: u64 = draft.addresses().map(|(_, run)| run).sum();
                 prop_assert_eq!(stamped, pages as u64);

@@ -6,7 +6,7 @@
 //!   /rom@etc/acpi/tables    4 KiB  0x0000000001900000 0x0000000000020000 0x0000000000200000 …
 //! ```
 //!
-//! The last two columns are there from 8.2 on; anything after the fifth is passed over. A name may hold spaces, so a line
+//! The last two columns are there from 8.2 on; anything after the sixth is passed over. A name may hold spaces, so a line
 //! is read from its right end: the size's two words stand before the first hexadecimal number.
 
 use crate::Error;
@@ -22,6 +22,8 @@ pub struct RamBlock {
     pub used: u64,
     /// Bytes that it may grow to.
     pub total: u64,
+    /// Where it lies in QEMU's process; not said before 8.2.
+    pub address: Option<u64>,
 }
 
 /// More blocks than this are not believed; the monitor's answer is bounded anyway.
@@ -76,6 +78,7 @@ fn block(line: &str) -> Option<RamBlock> {
         page_size,
         used: numbers.next()??,
         total: numbers.next()??,
+        address: numbers.next().flatten(),
     })
 }
 
@@ -88,7 +91,10 @@ mod tests {
 
     #[test]
     fn both_versions_tables_are_read() {
-        for printed in [FROM_7_2, FROM_10_0] {
+        for (printed, addresses) in [
+            (FROM_7_2, [None; 2]),
+            (FROM_10_0, [Some(0x7f1d_9b60_0000), Some(0x7f1d_9960_0000)]),
+        ] {
             let blocks = parse(printed).unwrap();
             assert_eq!(blocks.len(), 8);
             assert!(blocks.contains(&RamBlock {
@@ -96,6 +102,7 @@ mod tests {
                 page_size: 4096,
                 used: 0x0080_2000,
                 total: 0x0080_2000,
+                address: addresses[0],
             }));
             // A resizable one.
             assert!(blocks.contains(&RamBlock {
@@ -103,6 +110,7 @@ mod tests {
                 page_size: 4096,
                 used: 0x0002_0000,
                 total: 0x0020_0000,
+                address: addresses[1],
             }));
         }
     }

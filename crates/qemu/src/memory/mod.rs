@@ -81,6 +81,30 @@ pub fn read(
     Ok(extent)
 }
 
+/// Where the guest sees a part of a block.
+pub(crate) struct Shown {
+    pub(crate) block: String,
+    pub(crate) offset: u64,
+    pub(crate) guest_address: u64,
+}
+
+/// The beginning of each part of these blocks that the guest sees.
+pub(crate) fn shown(machine: &mut Machine, blocks: &[String]) -> Result<Vec<Shown>, Error> {
+    let printed = machine.qmp().hmp("info mtree -f")?;
+    let visible = flat_view::parse(&printed)?;
+    let shown = ranges::canonical(&visible, blocks)
+        .into_iter()
+        .filter_map(|range| {
+            let &(guest_address, _) = range.pieces.first()?;
+            Some(Shown {
+                block: range.block,
+                offset: range.offset,
+                guest_address,
+            })
+        });
+    Ok(shown.collect())
+}
+
 /// A pipe whose writing end QEMU has.
 struct Pipe {
     read: OwnedFd,

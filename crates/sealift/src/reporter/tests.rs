@@ -134,7 +134,8 @@ fn report() -> Report {
         records: Records {
             zero: pages(131_072),
             literal: pages(98_304),
-            same_as: pages(40_601),
+            same_as: pages(40_000),
+            delta: pages(601),
             opaque: Opaque { raw_bytes: 412_000 },
         },
         lanes: 4,

@@ -239,6 +239,10 @@ impl Carry {
     fn ingest(&mut self, going: &Going, event: ingest::Event) -> Vec<Event> {
         match event {
             ingest::Event::Stopping => self.stopped(),
+            ingest::Event::Distrusted { block } => {
+                self.story.distrusted(&block);
+                vec![]
+            }
             ingest::Event::RamEnded { batches, versions } => {
                 let mut events = self.stopped();
                 events.push(Event::Drained(Drain {
@@ -345,6 +349,9 @@ impl Carry {
             // An error is the end of QEMU's channel, which is told elsewhere.
             let _ = self.reins.return_path.open_gate();
         }
+        let (may_wait, hurry) = self.pace.at_the_gate();
+        self.outbound
+            .set_pace(self.pace.batch_bytes() as u64, may_wait, hurry);
         self.outbound.set_window(self.pace.window());
         if going.told.elapsed() >= TELL {
             going.told = Instant::now();

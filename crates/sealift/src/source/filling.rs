@@ -149,6 +149,8 @@ impl Filling {
     fn ingest(&mut self, event: ingest::Event, watch: &Watch) -> Option<Ending> {
         match event {
             ingest::Event::Stopping => self.stopped(watch),
+            // A guest that is saved comes by the stream.
+            ingest::Event::Distrusted { .. } => {}
             ingest::Event::RamEnded { versions, .. } => {
                 self.stopped(watch);
                 self.versions = Some(versions);

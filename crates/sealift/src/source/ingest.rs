@@ -1,12 +1,15 @@
 //! Reads the main channel: pages become records, what stands between them opaque bytes.
 //!
 //! ```text
-//!  QEMU ─▶ Intake ─▶ Parser ─┬─ page, zero page ─▶ Draft.page, .zero     copied once
-//!                            └─ anything else ───▶ Draft.opaque          as it stood
-//!                                                    │ full, or QEMU pauses
-//!                                                    ▼
-//!                                               Feed.submit              waits for the window
+//!  QEMU ─▶ Intake ─▶ Parser ─┬─ page, zero page ─┬─▶ Draft.page, .zero     copied once
+//!                            │                   └─▶ Feed.mark             of a block that is read directly: only which page
+//!                            └─ anything else ─────▶ Draft.opaque          as it stood
+//!                                                      │ full, or QEMU pauses
+//!                                                      ▼
+//!                                                 Feed.submit              waits for the window
 //! ```
+//!
+//! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections.
 //!
 //! At the end of RAM's last section a barrier goes in: the receiver lets nothing behind it through before both version maps are equal.
 
@@ -14,7 +17,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift_net::outbound::{Closed, Feed};
+use sealift_net::outbound::{Closed, Feed, Mark};
 use sealift_pages::{Address, Draft, Full};
 use sealift_qemu::channel::ReadOutcome;
 use sealift_stream::main_channel::{Command, Content, Emitter, Item, Page, Parser, Section};
@@ -25,6 +28,7 @@ use super::pace::Pace;
 use super::parallel::Quiesce;
 use super::prologue::{Prologue, Unsupported, refuse};
 use super::tail::Tail;
+use super::trust::{Trust, Verdict};
 use crate::receiver::stream_end::StreamEnd;
 
 /// How long QEMU may pause before what has been gathered is sent: while the guest runs nothing waits for a page, and zstd wants
@@ -36,6 +40,11 @@ const LINGER: Duration = Duration::from_millis(2);
 pub(crate) enum Event {
     /// QEMU announces that the guest has stopped (10.0 and later).
     Stopping,
+    /// A block was tried, and is not what QEMU sends: its pages come by the stream.
+    Distrusted {
+        /// The block's name.
+        block: String,
+    },
     /// RAM is over: no page will follow.
     RamEnded {
         /// Batches up to and with the barrier.
@@ -69,6 +78,10 @@ pub(crate) struct Ingest {
     draft: Draft,
     feed: Feed,
     page_bytes: u64,
+    /// With direct access: which blocks have it.
+    trust: Option<Trust>,
+    /// Pages that are to be read, and were not told yet.
+    marks: Vec<Mark>,
     pace: Arc<Pace>,
     quiesce: Arc<Quiesce>,
     events: UnboundedSender<Event>,
@@ -139,6 +152,8 @@ impl Ingest {
             draft,
             feed,
             page_bytes,
+            trust: None,
+            marks: Vec::new(),
             pace,
             quiesce,
             events,
@@ -155,6 +170,11 @@ impl Ingest {
     pub(crate) fn watching_for_the_end(self) -> Self {
         let end = Some(StreamEnd::default());
         Self { end, ..self }
+    }
+
+    /// Pages of the blocks that can be reached are read directly, once that was tried.
+    pub(crate) fn reading_directly(self, trust: Option<Trust>) -> Self {
+        Self { trust, ..self }
     }
 
     /// Reads to the end of the channel.
@@ -229,7 +249,7 @@ impl Ingest {
         }
         let left = rest.len();
         intake.keep(left);
-        Ok(())
+        self.tell_marks()
     }
 
     fn item(&mut self, item: &Item<'_>) -> Result<(), End> {
@@ -249,14 +269,21 @@ impl Ingest {
         if matches!(item, Item::Opaque(_)) && self.place != Place::Devices {
             self.ram_over()?;
         }
+        // Before the mark that ends RAM: a receiver that gives pages to QEMU by the stream needs to have them there.
+        if matches!(item, Item::RamEnd) && self.place == Place::LastPages {
+            self.drain()?;
+        }
         self.emitter.emit(item, &mut self.scratch);
         self.flush_scratch()?;
         match item {
             Item::RamEnd => {
-                self.pace.section_ended();
+                self.round(|pace| pace.section_ended());
                 if self.place == Place::LastPages {
                     self.ram_over()?;
                 }
+            }
+            Item::Footer(id) if Some(*id) == self.ram && self.place == Place::Pages => {
+                self.keep_pace()?;
             }
             Item::Opaque(bytes) => {
                 if let Some(state) = self.tail.run_state(bytes) {
@@ -276,17 +303,25 @@ impl Ingest {
         };
         match page.content {
             Content::Zero => {
-                self.pace.page(at, true);
+                self.round(|pace| pace.page(at, true));
+                if self.is_direct(at.block) {
+                    return self.mark(at, true);
+                }
                 self.put(|draft| draft.zero(at))
             }
             Content::Whole(bytes) => {
-                self.pace.page(at, false);
-                self.put(|draft| draft.page(at, bytes))
+                self.round(|pace| pace.page(at, false));
+                if self.is_direct(at.block) {
+                    return self.mark(at, false);
+                }
+                self.put(|draft| draft.page(at, bytes))?;
+                self.compare(at, bytes);
+                Ok(())
             }
             // Not pages yet: QEMU at the other end makes them of its own. The block is always named, for the parser there has not seen
             // the pages in between.
             Content::Xbzrle(_) | Content::Zlib(_) => {
-                self.pace.page(at, false);
+                self.round(|pace| pace.page(at, false));
                 let named = Page {
                     named: true,
                     ..*page
@@ -297,8 +332,79 @@ impl Ingest {
         }
     }
 
-    fn ram_over(&mut self) -> Result<(), End> {
+    fn is_direct(&self, block: u16) -> bool {
+        let trust = self.trust.as_ref();
+        trust.is_some_and(|trust| trust.is_direct(block))
+    }
+
+    fn compare(&mut self, at: Address, content: &[u8]) {
+        let trust = self.trust.as_mut();
+        match trust.and_then(|trust| trust.compare(at, content)) {
+            Some(Verdict::Differs) => {
+                let blocks = self.parser.blocks();
+                let name = blocks.iter().nth(usize::from(at.block));
+                let name = name.map(|block| block.name().to_string());
+                self.tell(Event::Distrusted {
+                    block: name.unwrap_or_default(),
+                });
+            }
+            Some(Verdict::Trusted) | None => {}
+        }
+    }
+
+    /// Its content is read when it is sent.
+    fn mark(&mut self, at: Address, zero: bool) -> Result<(), End> {
+        match self.marks.last_mut() {
+            Some(last)
+                if last.zero == zero
+                    && last.first.block == at.block
+                    && last.first.page + last.run == at.page =>
+            {
+                last.run += 1;
+            }
+            _ => self.marks.push(Mark {
+                first: at,
+                run: 1,
+                zero,
+            }),
+        }
+        Ok(())
+    }
+
+    fn tell_marks(&mut self) -> Result<(), End> {
+        if !self.marks.is_empty() {
+            self.feed.mark(&self.marks)?;
+            self.marks.clear();
+        }
+        Ok(())
+    }
+
+    /// Counts what QEMU has written. When it begins to walk through memory anew, what is dirty is a round older.
+    fn round(&mut self, count: impl Fn(&Pace) -> bool) {
+        if count(&self.pace) {
+            self.feed.round();
+        }
+    }
+
+    /// Between two sections, where nothing waits for QEMU: while much is dirty it is not read on.
+    fn keep_pace(&mut self) -> Result<(), End> {
+        if self.trust.is_none() {
+            return Ok(());
+        }
         self.submit()?;
+        self.tell_marks()?;
+        Ok(self.feed.wait_for_appetite()?)
+    }
+
+    /// The guest stands still, and QEMU has named its last page: all that is dirty goes.
+    fn drain(&mut self) -> Result<(), End> {
+        self.submit()?;
+        self.tell_marks()?;
+        Ok(self.feed.drain()?)
+    }
+
+    fn ram_over(&mut self) -> Result<(), End> {
+        self.drain()?;
         self.quiesce.wait();
         self.put(Draft::barrier)?;
         self.submit()?;

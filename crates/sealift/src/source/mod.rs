@@ -9,6 +9,7 @@
 //! By hand somebody gives QEMU its orders, and it is QEMU that comes first. Over QMP sealift gives them, and asks the receiver before it
 //! touches anything.
 
+mod access;
 mod carry;
 mod channels;
 mod filling;
@@ -29,13 +30,14 @@ mod send;
 mod setup;
 mod story;
 mod tail;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sealift::arguments::{Endpoint, Transfer, Verify};
-use sealift::event::{Access, Admitted, Guest, Stage, What};
+use sealift::arguments::{self, Endpoint, Transfer, Verify};
+use sealift::event::{Admitted, Guest, Stage, What};
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::journal::About;
@@ -59,6 +61,7 @@ use crate::signals::Signals;
 use crate::tie::Tie;
 use crate::voice::Voice;
 use crate::{ending, journals, random};
+use access::Found;
 use carry::Carry;
 use guest::Asked;
 use link::{Link, Order};
@@ -91,6 +94,8 @@ pub(crate) struct Way {
     bandwidth: Option<u64>,
     /// The guest was running, and is paused for the move.
     pause: bool,
+    /// How the guest's memory is to be read.
+    access: arguments::Access,
 }
 
 impl Way {
@@ -122,6 +127,7 @@ impl Way {
             keep: true,
             bandwidth: None,
             pause: false,
+            access: transfer.access,
         })
     }
 
@@ -245,6 +251,8 @@ struct Ready {
     /// The receiver controls its QEMU.
     managed: bool,
     page_size: PageSize,
+    /// How the guest's memory is read.
+    found: Found,
 }
 
 /// From a guest that is known and a receiver that was asked to the end. The journal is made first: a host without one must not cost the
@@ -261,8 +269,16 @@ async fn go(way: &Way, asking: Asking, qemu: Qemu, mut signals: Signals) -> Endi
             return asking.decline(ending).await;
         }
     };
+    let found = access::find(way.access, qemu.monitor.as_ref(), &qemu.prologue.facts).await;
+    let found = match found {
+        Ok(found) => found,
+        Err(ending) => {
+            journal.end(true).await;
+            return asking.decline(ending).await;
+        }
+    };
     let ready = tokio::select! {
-        ready = agree(way, asking, admission) => ready,
+        ready = agree(way, asking, admission, found) => ready,
         () = signals.next() => Err(cancelled()),
     };
     match ready {
@@ -313,7 +329,12 @@ async fn journal(
     Journals::create(&way.journals, asking.session.0, Side::Source, about).await
 }
 
-async fn agree(way: &Way, asking: Asking, admission: Admission) -> Result<Ready, Ending> {
+async fn agree(
+    way: &Way,
+    asking: Asking,
+    admission: Admission,
+    found: Found,
+) -> Result<Ready, Ending> {
     let Asking {
         session,
         started,
@@ -330,8 +351,8 @@ async fn agree(way: &Way, asking: Asking, admission: Admission) -> Result<Ready,
         memory_bytes: agreed.admission.memory_needed,
         lanes: agreed.choice.lanes.lanes(),
         suite: agreed.suite,
-        access: Access::Stream,
-        access_reason: story::ACCESS_REASON.to_owned(),
+        access: found.access,
+        access_reason: found.reason.clone(),
     }));
     let lanes = link.open_lanes(&way.pki, &mut agreed).await?;
     Ok(Ready {
@@ -342,6 +363,7 @@ async fn agree(way: &Way, asking: Asking, admission: Admission) -> Result<Ready,
         lanes,
         managed,
         page_size,
+        found,
     })
 }
 
@@ -362,6 +384,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         lanes,
         managed,
         page_size,
+        found,
     } = ready;
     let Qemu {
         prologue,
@@ -384,6 +407,8 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         page_bytes: page_size.bytes() as u64,
         unmanaged: unmanaged(managed, monitor.is_some()),
         keep_source: way.keep,
+        access: found.access,
+        access_reason: found.reason,
     };
     let terms = Terms {
         managed,
@@ -403,6 +428,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         lanes,
         closers: Arc::clone(&closers),
         further,
+        reach: found.reach,
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
         watch_for_the_end: false,

@@ -46,8 +46,7 @@ pub(crate) struct Pace {
     window: AtomicU64,
     /// QEMU's channels, which share what may be on its way.
     channels: AtomicU64,
-    /// Pages of a multifd packet.
-    packet_pages: u64,
+    page_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -55,6 +54,8 @@ struct State {
     rounds: Rounds,
     gate: Gate,
     opened: bool,
+    /// It is open, or is about to be.
+    hurries: bool,
     /// QEMU waits for the gate.
     gated: bool,
     /// Rounds that ended and were not told.
@@ -86,24 +87,26 @@ impl Pace {
                 // QEMU is always read as fast as the link carries it: it has seen what that is.
                 gate: Gate::new(max_downtime, Duration::ZERO, forecast),
                 opened: false,
+                hurries: false,
                 gated: false,
                 ended: Vec::new(),
             }),
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
             window: AtomicU64::new(WINDOW_MIN),
             channels: AtomicU64::new(1),
-            packet_pages: PACKET / page_size.bytes() as u64,
+            page_bytes: page_size.bytes() as u64,
         }
     }
 
-    /// QEMU has written a page.
-    pub(crate) fn page(&self, at: Address, zero: bool) {
-        self.pages(std::iter::once((at, zero)));
+    /// QEMU has written a page. Returns whether a round ended before it.
+    pub(crate) fn page(&self, at: Address, zero: bool) -> bool {
+        self.pages(std::iter::once((at, zero)))
     }
 
-    /// QEMU has written pages, those of zeros marked.
-    pub(crate) fn pages(&self, pages: impl Iterator<Item = (Address, bool)>) {
+    /// QEMU has written pages, those of zeros marked. Returns whether a round ended.
+    pub(crate) fn pages(&self, pages: impl Iterator<Item = (Address, bool)>) -> bool {
         let mut state = lock(&self.state);
+        let mut any = false;
         for (at, zero) in pages {
             let ended = if zero {
                 state.rounds.zero(at)
@@ -112,16 +115,20 @@ impl Pace {
             };
             if let Some(ended) = ended {
                 state.ended(self.start.elapsed(), ended);
+                any = true;
             }
         }
+        any
     }
 
-    /// A section of RAM is over.
-    pub(crate) fn section_ended(&self) {
+    /// A section of RAM is over. Returns whether a round ended with it.
+    pub(crate) fn section_ended(&self) -> bool {
         let mut state = lock(&self.state);
-        if let Some(ended) = state.rounds.section_end() {
+        let ended = state.rounds.section_end();
+        if let Some(ended) = ended {
             state.ended(self.start.elapsed(), ended);
         }
+        ended.is_some()
     }
 
     /// The destination's word is here: the gate decides when it goes on.
@@ -159,9 +166,27 @@ impl Pace {
                 waiting: standing.waiting,
             },
         );
+        if let Some(costs) = standing.costs {
+            forecast.owned(costs);
+        }
+        if let Some(latency) = standing.latency {
+            forecast.round_trip(latency.least);
+        }
         let rate = forecast.delivered_rate();
         self.follow(rate, state.gated);
-        state.gate.decide(now) == Decision::Open && !std::mem::replace(&mut state.opened, true)
+        let decision = state.gate.decide(now);
+        state.hurries = decision.hurries();
+        decision == Decision::Open && !std::mem::replace(&mut state.opened, true)
+    }
+
+    /// How many bytes on the wire pages may cost that wait for the guest's stop, and whether that is near.
+    pub(crate) fn at_the_gate(&self) -> (u64, bool) {
+        let state = lock(&self.state);
+        match state.gated {
+            true => (state.gate.may_wait(), state.hurries),
+            // Nobody holds QEMU back: it stops the guest when it likes.
+            false => (0, true),
+        }
     }
 
     fn follow(&self, rate: Option<u64>, gated: bool) {
@@ -184,7 +209,8 @@ impl Pace {
     pub(crate) fn one_more_channel(&self) {
         let parallel = self.channels.fetch_add(1, Ordering::Relaxed);
         // Packets of several channels come in any order.
-        lock(&self.state).rounds = Rounds::new(self.packet_pages.saturating_mul(parallel));
+        let packet_pages = PACKET / self.page_bytes;
+        lock(&self.state).rounds = Rounds::new(packet_pages.saturating_mul(parallel));
     }
 
     /// How many channels QEMU has opened.

@@ -10,22 +10,25 @@ use std::thread;
 use std::time::Duration;
 
 use sealift::outcome::{Ending, Fault, Kind};
-use sealift_net::outbound::{self, Feed, Lane, Outbound, Plan};
-use sealift_pages::{Draft, Layout, PageSize};
-use sealift_precopy::VersionMap;
+use sealift_net::outbound::{self, Direct, Feed, Lane, Outbound, Plan};
+use sealift_pages::{CONTENT_MAX, Draft, Layout, PageSize};
+use sealift_precopy::{Engine, VersionMap};
 use sealift_qemu::channel::{Channel, Closer};
+use sealift_qemu::ram::Reach;
 use sealift_seal::Keyed;
 use sealift_session::control::RamBlocks;
 use sealift_session::flight::CHANNELS_MAX;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::access::GuestMemory;
 use super::channels::of_guest;
 use super::ingest::{self, Ingest};
 use super::intake::Intake;
 use super::pace::Pace;
 use super::parallel::{Parallel, Quiesce};
 use super::prologue::{self, Prologue};
+use super::trust::Trust;
 use crate::voice::Voice;
 use crate::{lock, random};
 
@@ -48,6 +51,8 @@ pub(super) struct Pipeline {
     pub(super) lanes: Vec<Lane>,
     pub(super) closers: Arc<Mutex<Vec<Closer>>>,
     pub(super) further: mpsc::Receiver<Channel>,
+    /// With direct access.
+    pub(super) reach: Option<Arc<Reach>>,
     pub(super) max_downtime: Duration,
     pub(super) bandwidth: Option<u64>,
     /// Nobody else will say that the whole stream has come.
@@ -71,16 +76,23 @@ impl Pipeline {
         let memory = blocks.iter().map(|block| block.length()).sum();
         let pace = Arc::new(Pace::new(memory, self.page_size, self.max_downtime));
         let (events, from_outbound) = mpsc::unbounded_channel();
+        // As much as the receiver keeps.
+        let store = self.layout.agreed().oldest.saturating_mul(CONTENT_MAX);
         let outbound = Outbound::start(
             Plan {
                 layout: Arc::new(self.layout),
                 workers: crate::workers(),
                 level: LEVEL,
-                duplicates_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
+                store,
+                store_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
                 window: pace.window(),
                 versions: VersionMap::new(&pages),
                 keys: self.keys,
+                direct: self.reach.as_ref().map(|reach| Direct {
+                    memory: Arc::new(GuestMemory::new(Arc::clone(reach), self.page_size)),
+                    engine: Engine::new(&pages, self.page_size),
+                }),
             },
             self.lanes,
             events,
@@ -99,6 +111,12 @@ impl Pipeline {
             Arc::clone(&quiesce),
             told.clone(),
         );
+        let trust = self.reach.map(|reach| {
+            // The list of blocks was admitted with at most 1,024.
+            let blocks = u16::try_from(pages.len()).unwrap_or(u16::MAX);
+            Trust::new(reach, blocks, self.page_size)
+        });
+        let ingest = ingest.reading_directly(trust);
         let ingest = match self.watch_for_the_end {
             true => ingest.watching_for_the_end(),
             false => ingest,

@@ -29,7 +29,7 @@ use super::filling::Filling;
 use super::guest::Asked;
 use super::pipeline::{Pipeline, Sources};
 use super::return_path::ReturnPath;
-use super::story::{self, Facts, Story};
+use super::story::{Facts, Story};
 use super::{Prologue, guest, new_session, page_size, read_prologue};
 use crate::ending;
 use crate::monitor::Monitor;
@@ -208,6 +208,7 @@ impl Save<'_> {
             lanes: vec![lane],
             closers,
             further,
+            reach: None,
             max_downtime: self.arguments.transfer.max_downtime(),
             bandwidth: None,
             watch_for_the_end: true,
@@ -254,6 +255,8 @@ impl Save<'_> {
             page_bytes,
             unmanaged: None,
             keep_source: false,
+            access: Access::Stream,
+            access_reason: BY_STREAM.to_owned(),
         };
         let story = Story::new(self.voice.of(session), facts, started);
         story.tell(What::Admitted(Admitted {
@@ -262,11 +265,14 @@ impl Save<'_> {
             lanes: 1,
             suite: Suite::P256,
             access: Access::Stream,
-            access_reason: story::ACCESS_REASON.to_owned(),
+            access_reason: BY_STREAM.to_owned(),
         }));
         story
     }
 }
+
+/// Why a guest that is saved comes by the stream.
+const BY_STREAM: &str = "a guest that is saved comes by the stream";
 
 fn recipient_name(recipient: &Recipient) -> String {
     let certificate = recipient.certificate();

@@ -49,6 +49,9 @@ pub(crate) struct Facts {
     /// Why the hand-off is not managed, if it is not.
     pub(crate) unmanaged: Option<String>,
     pub(crate) keep_source: bool,
+    /// How the guest's memory is read, and why so.
+    pub(crate) access: Access,
+    pub(crate) access_reason: String,
 }
 
 impl Story {
@@ -126,6 +129,14 @@ impl Story {
 
     pub(crate) const fn read_again(&mut self, bytes: u64) {
         self.verified = Full::Equal { full_bytes: bytes };
+    }
+
+    /// Direct access was tried with a block, and is not what QEMU sends.
+    pub(crate) fn distrusted(&mut self, block: &str) {
+        let why = format!("what is read directly of {block} is not what QEMU sends of it");
+        self.voice
+            .warn(format!("{why}: its pages come by the stream"));
+        self.facts.access_reason = format!("{}; but {why}", self.facts.access_reason);
     }
 
     pub(crate) fn kept(&self) {
@@ -285,6 +296,7 @@ impl Story {
                 zero: pages(tally.zero.pages),
                 literal: pages(tally.literal.pages),
                 same_as: pages(tally.same_as.pages),
+                delta: pages(tally.delta.pages),
                 opaque: Opaque {
                     raw_bytes: tally.opaque_bytes,
                 },
@@ -302,14 +314,11 @@ impl Story {
                     hand_off_reason: why.clone().unwrap_or_default(),
                 },
             },
-            access: Access::Stream,
-            access_reason: ACCESS_REASON.to_owned(),
+            access: facts.access,
+            access_reason: facts.access_reason.clone(),
         }
     }
 }
-
-/// Why pages are taken from the stream.
-pub(crate) const ACCESS_REASON: &str = "the only access that this version has";
 
 fn traffic(standing: &Standing) -> Traffic {
     Traffic {

@@ -319,7 +319,9 @@ impl Flight {
     }
 
     /// The numbers of a range that the book still has.
-    fn known(&self, range: &BatchRange) -> core::ops::Range<u64> {
+    /// The numbers of a range that are under way or may be: those that were allotted, from the lowest that is not settled on.
+    #[must_use]
+    pub fn known(&self, range: &BatchRange) -> core::ops::Range<u64> {
         range.first().max(self.lowest)..range.last().saturating_add(1).min(self.next())
     }
 

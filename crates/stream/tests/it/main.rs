@@ -14,3 +14,4 @@ mod multifd;
 mod return_path;
 mod support;
 mod surprises;
+mod weave;

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use sealift_net::inbound;
 use sealift_pages::{
-    Agreed, Codecs, Decoder, Draft, Duplicates, Encoder, Layout, Mirror, PAGE_SIZE_MIN,
+    Agreed, Codecs, Decoder, Draft, Encoder, Layout, Mirror, Nowhere, PAGE_SIZE_MIN,
 };
 use sealift_qemu::channel::Channel;
 use tokio::sync::mpsc;
@@ -72,13 +72,14 @@ impl Trial {
             .with_agreed(agreed);
         let mut draft = Draft::new(page_size());
         draft.opaque(channel, bytes).unwrap();
-        let draft = Duplicates::new(1, 0).resolve(number, draft);
         let mut body = Vec::new();
         Encoder::new(1)
             .encode(&draft, number, &layout, &mut body)
             .unwrap();
         let decoded = Decoder::new().decode(&body, number, &layout).unwrap();
-        let batch = Mirror::new(1).resolve(decoded).unwrap();
+        let batch = Mirror::new(1)
+            .resolve(decoded, &mut Nowhere)
+            .unwrap();
         self.relay.place(batch).unwrap();
     }
 }

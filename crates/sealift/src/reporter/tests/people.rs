@@ -19,7 +19,8 @@ report   web1, 3f3f3f3f-3f3f-3f3f-3f3f-3f3f3f3f3f3f
   memory     1.03 GiB became 172 MiB on 4 lanes (6.1 to 1)
     zero              131,072 pages      512 MiB   48.5 %
     literal            98,304 pages      384 MiB   36.3 %
-    same-as            40,601 pages      158 MiB   15.0 %
+    same-as            40,000 pages      156 MiB   14.8 %
+    delta                 601 pages     2.34 MiB    0.2 %
     opaque                               402 KiB    0.0 %
   blackout   23.4 ms ± 310 µs; QEMU counts 5.00 ms
   sealed     AES-256-GCM, keys by X25519+ML-KEM-768; TLS 1.3
@@ -58,7 +59,7 @@ fn a_report_of_a_saved_guest_has_no_peer_and_no_hand_off() {
     assert_eq!(
         starts,
         [
-            "report", "time", "memory", "zero", "literal", "same-as", "opaque", "sealed",
+            "report", "time", "memory", "zero", "literal", "same-as", "delta", "opaque", "sealed",
             "verified", "access"
         ]
     );

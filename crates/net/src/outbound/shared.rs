@@ -1,0 +1,275 @@
+//! What the threads of the way out share: the book, and what wakes whom.
+//!
+//! ```text
+//!   room     a feed waits for the window            an acknowledgement, a larger window
+//!   work     a worker waits for something to do     a draft, a page that is dirty, an acknowledgement
+//!   taken    the reader of QEMU's stream waits      pages were taken off the dirty map
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sealift_pages::{Address, Draft, Layout, Store, Tally};
+use sealift_precopy::{Encoded, Engine, Taken, VersionMap};
+use sealift_seal::{Keyed, Source};
+use sealift_session::control::BatchRanges;
+use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Broken, Event, Memory, limit};
+use crate::lock::lock;
+
+/// The channel under which pages count that are read directly: one that QEMU does not have, so that neither waits for the other's share of
+/// the window.
+const DIRECT: u16 = CHANNELS_MAX;
+/// Pages of zeros that join a batch of pages that are read: with as many records of them as pages, it still has room for a batch's content.
+const ZEROS: u64 = 4096;
+
+pub(super) struct Shared {
+    pub(super) layout: Arc<Layout>,
+    pub(super) book: Mutex<Book>,
+    /// Copies of what was sent. The book's lock may be taken while this one is held, and never the other way round.
+    pub(super) store: Mutex<Store>,
+    /// The guest's memory, with direct access.
+    pub(super) memory: Option<Arc<dyn Memory>>,
+    pub(super) room: Condvar,
+    pub(super) work: Condvar,
+    pub(super) taken: Condvar,
+    pub(super) keys: Mutex<Keyed<Source>>,
+    pub(super) tally: Mutex<Tally>,
+    pub(super) wire: AtomicU64,
+    pub(super) limit: Option<limit::Limit>,
+    /// Feeds that wait for the window.
+    pub(super) waiting: AtomicUsize,
+    pub(super) closed: AtomicBool,
+    pub(super) start: Instant,
+    pub(super) events: UnboundedSender<Event>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// What is serial: one owner, one lock.
+pub(super) struct Book {
+    pub(super) flight: Flight,
+    /// All that was acknowledged.
+    pub(super) delivered: Delivered,
+    pub(super) versions: VersionMap,
+    /// Batches that have their numbers and wait for a worker.
+    pub(super) jobs: VecDeque<Job>,
+    /// What is dirty, with direct access.
+    pub(super) engine: Option<Engine>,
+    /// Bytes of content that make a batch of pages that are read directly.
+    pub(super) batch: u64,
+}
+
+/// A batch that has its number.
+pub(super) enum Job {
+    /// Its contents came with it.
+    Draft {
+        number: u64,
+        draft: Draft,
+        before: Before,
+    },
+    /// Its pages are to be read.
+    Pages {
+        number: u64,
+        pages: Vec<Taken>,
+        before: Before,
+    },
+}
+
+/// For each page of a batch with content, in the order of addresses, the batch with its newest content before this one got its number.
+pub(super) type Before = Vec<(Address, Option<u64>)>;
+
+/// A batch that is ready to be sealed: room for the header, the body, room for the tag.
+pub(super) struct Body {
+    pub(super) number: u64,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Shared {
+    /// Waits for something to do; none when the way out is closed.
+    pub(super) fn next_job(&self) -> Option<Job> {
+        let mut book = lock(&self.book);
+        loop {
+            if self.is_closed() {
+                return None;
+            }
+            if let Some(job) = book.jobs.pop_front() {
+                return Some(job);
+            }
+            match book.take(&self.layout, self.now()) {
+                Ok(Some(job)) => {
+                    drop(book);
+                    self.taken.notify_all();
+                    return Some(job);
+                }
+                Ok(None) => book = wait(&self.work, book),
+                Err(broken) => {
+                    drop(book);
+                    self.broken(broken);
+                    return None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        if let Some(limit) = &self.limit {
+            limit.end();
+        }
+        // Behind the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.book));
+        self.room.notify_all();
+        self.work.notify_all();
+        self.taken.notify_all();
+    }
+
+    /// What has become of a batch of pages that were read directly.
+    pub(super) fn encoded(&self, number: u64, tally: &Tally) {
+        // The records of a group share what it was compressed to.
+        let (raw, packed) = (tally.group_raw_bytes, tally.group_bytes);
+        let on_wire = |bytes: u64| match raw {
+            0 => bytes,
+            raw => bytes.saturating_mul(packed) / raw,
+        };
+        let (literal, named, delta) = (tally.literal, tally.same_as, tally.delta);
+        let made = Encoded {
+            literal_pages: literal.pages + named.pages,
+            literal_bytes: on_wire(literal.bytes + named.bytes),
+            delta_pages: delta.pages,
+            delta_bytes: on_wire(delta.bytes),
+        };
+        if let Some(engine) = &mut lock(&self.book).engine {
+            engine.encoded(number, made);
+        }
+    }
+
+    pub(super) fn sent(&self, number: u64, wire: u64, lane: u8) {
+        let now = self.now();
+        // The lane got the number from the flight itself.
+        let _ = lock(&self.book).flight.sent(number, wire, lane, now);
+    }
+
+    pub(super) fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
+        let now = self.now();
+        let delivered = {
+            let mut book = lock(&self.book);
+            let known = ranges.as_slice().iter();
+            let known: Vec<_> = known.map(|range| book.flight.known(range)).collect();
+            let delivered = book.flight.acknowledge(ranges, now)?;
+            if let Some(engine) = &mut book.engine {
+                for batch in known.into_iter().flatten() {
+                    engine.acknowledged(batch);
+                }
+            }
+            let all = &mut book.delivered;
+            all.batches += delivered.batches;
+            all.content = all.content.saturating_add(delivered.content);
+            all.wire = all.wire.saturating_add(delivered.wire);
+            delivered
+        };
+        self.there_is_room();
+        Ok(delivered)
+    }
+
+    /// The window has room again, or may have.
+    pub(super) fn there_is_room(&self) {
+        self.room.notify_all();
+        if self.memory.is_some() {
+            self.work.notify_all();
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody drives the session any more: then nobody needs to know.
+        let _ = self.events.send(event);
+    }
+
+    /// Whoever finds the first thing wrong says so; what others find is what came of it.
+    pub(super) fn broken(&self, why: Broken) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            self.tell(Event::Broken(why));
+        }
+        self.close();
+    }
+}
+
+impl Book {
+    /// Takes what is to be sent next off the dirty map, and gives it its number: both, before anything of it is read.
+    fn take(&mut self, layout: &Layout, now: Duration) -> Result<Option<Job>, Broken> {
+        let Some(engine) = &mut self.engine else {
+            return Ok(None);
+        };
+        if !engine.has_work(now) || !self.flight.has_room(DIRECT) {
+            return Ok(None);
+        }
+        let page_bytes = layout.page_size().bytes() as u64;
+        let number = self.flight.next();
+        let mut pages = Vec::new();
+        let content = self.batch / page_bytes;
+        if engine.take(now, number, content, ZEROS, &mut pages) == 0 {
+            return Ok(None);
+        }
+        let content = pages.iter().filter(|taken| !taken.zero);
+        let cost = Cost {
+            content: content.map(|taken| taken.run * page_bytes).sum(),
+        };
+        // There was room for it.
+        let allotted = self.flight.allot(DIRECT, cost);
+        debug_assert_eq!(allotted, Ok(number));
+        let read = pages.iter().filter(|taken| !taken.zero);
+        let read = read.flat_map(|taken| {
+            let Address { block, page } = taken.first;
+            (page..page.saturating_add(taken.run)).map(move |page| Address { block, page })
+        });
+        let before = self.before(read);
+        for taken in &pages {
+            let stamped = self.versions.stamp(taken.first, taken.run, number);
+            stamped.map_err(|_| Broken::Versions(number))?;
+        }
+        Ok(Some(Job::Pages {
+            number,
+            pages,
+            before,
+        }))
+    }
+
+    /// To be asked before a batch is stamped.
+    pub(super) fn before(&self, pages: impl Iterator<Item = Address>) -> Before {
+        let newest = pages.map(|page| (page, self.versions.newest(page)));
+        let mut before: Before = newest.collect();
+        before.sort_unstable();
+        before
+    }
+}
+
+/// Waits for a signal.
+pub(super) fn wait<'a>(signal: &Condvar, book: MutexGuard<'a, Book>) -> MutexGuard<'a, Book> {
+    signal.wait(book).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a signal, or until it is time to look again.
+pub(super) fn wait_within<'a>(
+    signal: &Condvar,
+    book: MutexGuard<'a, Book>,
+    time: Duration,
+) -> MutexGuard<'a, Book> {
+    let waited = signal.wait_timeout(book, time);
+    waited.unwrap_or_else(PoisonError::into_inner).0
+}
