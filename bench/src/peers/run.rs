@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sealift_lab::guest::Guest;
 use sealift_lab::hosts::{Hosts, Traffic};
 use sealift_lab::mix::Line;
 use sealift_lab::qemu::{self, Machine, Qemu};
@@ -144,7 +145,8 @@ impl Bench {
             meter: &mut meter,
             sampler: &mut sampler,
         }
-        .until_there()?;
+        .until_there()
+        .map_err(|error| with_last_words(&error, &mut source, &mut destination))?;
         let traffic = since(passed, self.hosts.a().traffic()?);
         meter.look();
 
@@ -228,6 +230,17 @@ fn between(from: u64, to: u64) -> Result<Duration, Error> {
     nanoseconds
         .map(Duration::from_nanos)
         .ok_or_else(|| Error::new("this host's clock was set back during the run"))
+}
+
+/// A QEMU that has ended may have said why, and only in its log.
+fn with_last_words(error: &Error, source: &mut Guest, destination: &mut Guest) -> Error {
+    let mut text = error.to_string();
+    for (which, guest) in [("source", source), ("destination", destination)] {
+        if let Err(words) = guest.alive() {
+            text = format!("{text}\nthe {which}'s {words}");
+        }
+    }
+    Error::new(text)
 }
 
 /// How the source reached the guest's memory, as it told when it was let in.

@@ -23,7 +23,7 @@ pub(super) struct Bars {
     decimals: usize,
 }
 
-pub(super) const ALL: [Bars; 5] = [
+pub(super) const ALL: [Bars; 6] = [
     Bars {
         title: "time, s",
         figure: |run| run.time_s,
@@ -47,6 +47,11 @@ pub(super) const ALL: [Bars; 5] = [
     Bars {
         title: "the guest's own work while it moved, % of before",
         figure: |run| run.work * 100.0,
+        decimals: 0,
+    },
+    Bars {
+        title: "the longest that its program did not come to run, ms",
+        figure: |run| run.stall_ms,
         decimals: 0,
     },
 ];
@@ -86,7 +91,7 @@ impl Bars {
         if values.is_empty() {
             let _ = write!(
                 page,
-                "<text class=\"none\" x=\"{NAMES}\" y=\"{}\">did not end</text>",
+                "<text class=\"none\" x=\"{NAMES}\" y=\"{}\">did not arrive</text>",
                 middle + 4.0
             );
             return;

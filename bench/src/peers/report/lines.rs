@@ -21,7 +21,7 @@ pub(super) struct Plot {
     most: Option<f64>,
 }
 
-pub(super) const ALL: [Plot; 3] = [
+pub(super) const ALL: [Plot; 4] = [
     Plot {
         title: "over the link, Mbit/s",
         points: throughput,
@@ -32,6 +32,15 @@ pub(super) const ALL: [Plot; 3] = [
         points: |run| {
             known(run, |sample| {
                 sample.remaining_bytes.map(|bytes| as_f64(bytes) / 1e6)
+            })
+        },
+        most: None,
+    },
+    Plot {
+        title: "what the guest rewrites, as whoever moves it sees it, MB/s",
+        points: |run| {
+            known(run, |sample| {
+                sample.dirty_bytes_per_s.map(|bytes| as_f64(bytes) / 1e6)
             })
         },
         most: None,

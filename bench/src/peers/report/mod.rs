@@ -3,8 +3,8 @@
 //! ```text
 //!   what was measured, on what
 //!   overview      a line for each row, what was wanted in it and what came of it
-//!   for each row  bars: time, blackout, bytes, processor time, work of all that had a turn
-//!                 lines over time: what passes, what is left, when it should end
+//!   for each row  bars: time, blackout, bytes, processor time, work and stall of all that had a turn
+//!                 lines over time: what passes, what is left, what the guest rewrites, when it should end
 //! ```
 //!
 //! Lines are of one run each, the one with the median time: means of several would show what never was.
@@ -248,7 +248,7 @@ mod tests {
         let page = html(&record());
         assert!(page.contains("<section id=\"free\">"));
         assert!(page.contains("no arrival: TLS, round 1: no end"));
-        assert!(page.contains("did not end"));
+        assert!(page.contains("did not arrive"));
         assert!(page.contains("a &amp; b") && page.contains("&lt;it&gt; &quot;may&quot;"));
         for elsewhere in ["http:", "https:", "src=", "@import"] {
             assert!(!page.contains(elsewhere), "{elsewhere}");
