@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
@@ -236,6 +236,7 @@ impl Outbound {
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
             layout,
+            placed: RwLock::default(),
             room: Condvar::new(),
             work: Condvar::new(),
             taken: Condvar::new(),
@@ -299,6 +300,13 @@ impl Outbound {
     /// When it names some that it cannot have.
     pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
         self.shared.acknowledge(ranges)
+    }
+
+    /// The receiver has these blocks' pages in its guest's memory: whatever they got last can be named from now on, however old it is.
+    pub fn placed(&self, blocks: &[u16]) {
+        let placed = &self.shared.placed;
+        let mut placed = placed.write().unwrap_or_else(PoisonError::into_inner);
+        placed.extend(blocks);
     }
 
     /// How many bytes of content each channel may have on the way.

@@ -167,6 +167,10 @@ impl Carry {
                 self.story.told_by_peer();
                 Some(Event::Lost(why))
             }
+            Message::Placing(blocks) => {
+                self.outbound.placed(blocks.as_slice());
+                None
+            }
             // For display at that end, or of a later version.
             Message::Progress(_) | Message::LaneTokens(_) | Message::Void(_) => None,
             other => Some(Event::Failed(failure(
