@@ -6,6 +6,9 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::thread;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::macros::format_description;
+
 /// What this was measured on.
 #[must_use]
 pub fn describe() -> String {
@@ -16,6 +19,14 @@ pub fn describe() -> String {
         .map_or("unknown processor", |(_, model)| model);
     let cores = thread::available_parallelism().map_or(0, usize::from);
     format!("{model}, {cores} cores")
+}
+
+/// When this is measured, to the minute, in UTC.
+#[must_use]
+pub fn date() -> String {
+    let now = OffsetDateTime::now_utc();
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]");
+    now.format(format).unwrap_or_default()
 }
 
 /// How many processes wanted to run lately, as the kernel averages it over a minute: above a few tenths something else is running.

@@ -37,12 +37,21 @@ pub fn install() -> Result<(), Error> {
     if root().is_dir() || qemu::distribution()?.is_modern() {
         return Ok(());
     }
+    let (codename, mirror) = mirror().context("QEMU 10.0 comes from Debian's backports")?;
+    progress(&format!("fetching QEMU 10.0 from {codename}-backports"));
+    download(&mirror, &format!("{codename}-backports"))?;
+    unpack()
+}
+
+/// The name of this machine's Debian, and where its packages come from.
+pub(crate) fn release() -> Result<(String, String), Error> {
+    mirror().map(|(codename, mirror)| (codename, mirror.uri))
+}
+
+fn mirror() -> Result<(String, Source), Error> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let codename = value_of(&release, "VERSION_CODENAME").ok_or_else(|| {
-        Error::new(
-            "QEMU 10.0 comes from Debian's backports, and /etc/os-release names no Debian release",
-        )
-    })?;
+    let codename = value_of(&release, "VERSION_CODENAME")
+        .ok_or_else(|| Error::new("/etc/os-release names no Debian release"))?;
     let mirror = machine_sources()?
         .into_iter()
         .find(|source| source.suites.contains(&codename))
@@ -51,9 +60,7 @@ pub fn install() -> Result<(), Error> {
                 "no apt source of this machine has the suite {codename}, so its mirror is not known"
             ))
         })?;
-    progress(&format!("fetching QEMU 10.0 from {codename}-backports"));
-    download(&mirror, &format!("{codename}-backports"))?;
-    unpack()
+    Ok((codename, mirror))
 }
 
 fn download(mirror: &Source, suite: &str) -> Result<(), Error> {

@@ -9,6 +9,8 @@
 //!       what is sent waits in the sender's own queue: tbf (shaped), none (fast), blackhole (cut)
 //! ```
 //!
+//! Hosts that are far from each other have a third namespace between them, in which every packet waits.
+//!
 //! Only the network is of the host's own: files, unix sockets and process ids are the machine's, so that a test controls a QEMU on
 //! either host from outside. The namespaces' names carry the id of the process that made them. They go when [`Hosts`] is dropped, and those
 //! that a killed process left behind go when the next ones are made. Processes on a host end with the thread that started them.
@@ -21,10 +23,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
+use crate::delay::{self, Line};
 use crate::rate::BitRate;
 use crate::tools::run;
 use crate::{Context, Error};
@@ -55,6 +59,9 @@ pub struct Hosts {
     a: Host,
     b: Host,
     rate: Option<BitRate>,
+    // Ends before its devices do.
+    line: Option<Line>,
+    between: Option<String>,
 }
 
 /// One of the hosts. A copy of it is only a handle.
@@ -77,6 +84,33 @@ pub struct Traffic {
 impl Hosts {
     /// Makes two hosts with a link as fast as the machine. It takes root.
     pub fn new() -> Result<Self, Error> {
+        let hosts = Self::apart()?;
+        let (a, b) = (&hosts.a.namespace, &hosts.b.namespace);
+        join((a, LINK), (b, LINK)).context("joining the hosts")?;
+        hosts.a.raise()?;
+        hosts.b.raise()?;
+        Ok(hosts)
+    }
+
+    /// The same, but that whatever is sent is so long on its way, in either direction.
+    pub fn distant(delay: Duration) -> Result<Self, Error> {
+        let mut hosts = Self::apart()?;
+        let between = hosts.a.namespace.clone() + "-line";
+        bounded("ip", &["netns", "add", &between]).context("making a network namespace")?;
+        hosts.between = Some(between.clone());
+        let end = |host: &Host, end| {
+            join((&host.namespace, LINK), (&between, end)).context("joining the hosts")?;
+            host.raise()?;
+            tap(&between, end, &format!("{}-line", host.namespace))
+                .context("the end of a long line (it takes the kernel's macvtap)")
+        };
+        let ends = [end(&hosts.a, "a")?, end(&hosts.b, "b")?];
+        hosts.line = Some(Line::new(ends, delay)?);
+        Ok(hosts)
+    }
+
+    /// Two hosts without a link.
+    fn apart() -> Result<Self, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         remove_left_behind();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -90,21 +124,13 @@ impl Hosts {
             a: host('a', 1),
             b: host('b', 2),
             rate: None,
+            line: None,
+            between: None,
         };
         for Host { namespace, .. } in [&hosts.a, &hosts.b] {
             bounded("ip", &["netns", "add", namespace])
                 .context("making a network namespace (root is needed for it)")?;
         }
-        let (a, b) = (&hosts.a.namespace, &hosts.b.namespace);
-        bounded(
-            "ip",
-            &[
-                "-n", a, "link", "add", LINK, "type", "veth", "peer", "name", LINK, "netns", b,
-            ],
-        )
-        .context("joining the hosts")?;
-        hosts.a.raise()?;
-        hosts.b.raise()?;
         Ok(hosts)
     }
 
@@ -150,7 +176,9 @@ impl Hosts {
 
 impl Drop for Hosts {
     fn drop(&mut self) {
-        for Host { namespace, .. } in [&self.a, &self.b] {
+        self.line = None;
+        let hosts = [&self.a.namespace, &self.b.namespace];
+        for namespace in hosts.into_iter().chain(&self.between) {
             // The namespace itself lives until its last process has ended, its name does not.
             let _ = bounded("ip", &["netns", "del", namespace]);
         }
@@ -268,6 +296,33 @@ impl Host {
         )?;
         Ok(())
     }
+}
+
+/// Puts a cable between two namespaces; each end has its name there.
+fn join(one: (&str, &str), other: (&str, &str)) -> Result<(), Error> {
+    let (here, there) = (["-n", one.0, "link", "add", one.1, "type", "veth"], other);
+    let peer = ["peer", "name", there.1, "netns", there.0];
+    bounded("ip", &[&here[..], &peer].concat()).map(drop)
+}
+
+/// Takes all that comes out of a cable's end, and opens it for a program.
+fn tap(namespace: &str, end: &str, unique: &str) -> Result<File, Error> {
+    let tap = format!("tap-{end}");
+    let in_it = ["-n", namespace, "link"];
+    let make = [
+        "add", "link", end, "name", &tap, "type", "macvtap", "mode", "passthru",
+    ];
+    bounded("ip", &[&in_it[..], &make].concat())?;
+    // All: by itself it leaves out what is sent to groups that it is not in, and IPv6 finds its neighbours that way.
+    let all = ["set", "dev", &tap, "allmulticast", "on"];
+    let up = |name| ["set", "dev", name, "up"];
+    for change in [&all[..], &up(end), &up(&tap)] {
+        bounded("ip", &[&in_it[..], change].concat())?;
+    }
+    // Only inside is it seen; the number in the name is the interface's.
+    let number = format!("cat /sys/class/net/{tap}/tap*/dev");
+    let number = bounded("ip", &["netns", "exec", namespace, "sh", "-c", &number])?;
+    delay::open(&number, unique)
 }
 
 /// Runs `ip` or `tc`, which must end soon.

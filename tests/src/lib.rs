@@ -9,7 +9,8 @@
 //!
 //! - [`tools`] installs what is missing, [`backport`] puts a second QEMU beside the distribution's;
 //! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
-//! - [`hosts`] makes two hosts with a link of a [`rate`]; [`linux`] boots a kernel with one program, [`mix`] is such a guest;
+//! - [`hosts`] makes two hosts with a link of a [`rate`] and a length; [`linux`] boots a kernel with one program, [`mix`] is such a guest, and
+//!   [`debian`] is one with real programs;
 //! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
 //! - [`joined`] carries a migration between two QEMUs' channels as it is;
 //! - [`reload`] takes a stream from one QEMU and gives one to another;
@@ -22,6 +23,8 @@ pub mod both_ends;
 pub mod capture;
 pub mod cases;
 pub mod certificates;
+pub mod debian;
+mod delay;
 mod error;
 pub mod fixtures;
 pub mod guest;
@@ -38,6 +41,7 @@ pub mod reload;
 pub mod sealed;
 pub mod serial;
 pub mod session;
+mod static_program;
 pub mod tap;
 pub mod tools;
 pub mod trial;

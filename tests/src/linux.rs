@@ -23,9 +23,10 @@ const NEWEST: &str = "linux-image-cloud-amd64";
 /// What every guest's command line has, beside what its program takes.
 ///
 /// No reboot after a panic, so that its words stay; no random addresses, so that every run has the same memory; the processor's own clock,
-/// because a clock that must be asked for by leaving the guest would be what the program measures.
+/// because a clock that must be asked for by leaving the guest would be what the program measures; no trial of the timer, which fails, and
+/// with it the guest, when the machine is so busy that an emulated processor does not come to run for some milliseconds.
 const COMMAND_LINE: &str =
-    "console=ttyS0 quiet panic=0 nokaslr tsc=reliable mitigations=off rdinit=/init";
+    "console=ttyS0 quiet panic=0 nokaslr tsc=reliable no_timer_check mitigations=off rdinit=/init";
 
 /// What such a guest boots, and what is known of it.
 #[derive(Clone, Debug)]
@@ -48,13 +49,24 @@ impl Linux {
         memory: &str,
         ticks_per_pass: u32,
     ) -> Result<Self, Error> {
-        let _lock = lock()?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let members = [Member::file("init", program)?];
+        Self::with_files(&name, &members, parameters, memory, ticks_per_pass)
+    }
+
+    /// The same with these files in its initial file system; `init` is its first program. `name` tells one such guest from another.
+    pub(crate) fn with_files(
+        name: &str,
+        members: &[Member],
+        parameters: &str,
+        memory: &str,
+        ticks_per_pass: u32,
+    ) -> Result<Self, Error> {
+        let _lock = lock(&directory())?;
         let kernel = kernel()?;
-        let contents = fs::read(program).context(format!("cannot read {}", program.display()))?;
-        let name = program.file_name().unwrap_or_default();
         let initramfs = directory().join(name).with_extension("cpio");
-        let archive = archive("init", &contents)
-            .ok_or_else(|| Error::new(format!("{} is too large", program.display())))?;
+        let archive =
+            archive(members).ok_or_else(|| Error::new(format!("{name}: a file is too large")))?;
         // Renamed into place: a QEMU that starts at this moment reads a whole one.
         let partial = initramfs.with_extension("partial");
         fs::write(&partial, archive).context(format!("cannot write {}", partial.display()))?;
@@ -89,19 +101,57 @@ impl Linux {
     }
 }
 
+/// A file or a folder of an initial file system.
+#[derive(Debug)]
+pub(crate) struct Member {
+    name: String,
+    mode: u32,
+    contents: Vec<u8>,
+}
+
+impl Member {
+    /// A copy of a file, which all may read and run.
+    pub(crate) fn file(name: &str, path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            name: name.to_owned(),
+            mode: 0o100_755,
+            contents: fs::read(path).context(format!("cannot read {}", path.display()))?,
+        })
+    }
+
+    /// A folder. It must come before what is in it.
+    pub(crate) fn folder(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mode: 0o040_755,
+            contents: Vec::new(),
+        }
+    }
+}
+
 fn directory() -> PathBuf {
     tools::target_directory().join("linux-cloud")
 }
 
-/// Held while files are made here: tests of several processes run at the same time.
-fn lock() -> Result<File, Error> {
-    let directory = directory();
-    fs::create_dir_all(&directory).context(format!("cannot make {}", directory.display()))?;
+/// Held while files are made in a directory: tests of several processes run at the same time.
+pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
+    fs::create_dir_all(directory).context(format!("cannot make {}", directory.display()))?;
     let path = directory.join("lock");
     let lock = File::create(&path).context(format!("cannot make {}", path.display()))?;
     lock.lock()
         .context(format!("cannot lock {}", path.display()))?;
     Ok(lock)
+}
+
+/// Where the kernel's modules that drive devices are. There is one kernel.
+pub(crate) fn drivers() -> Result<PathBuf, Error> {
+    let _lock = lock(&directory())?;
+    kernel()?;
+    let modules = directory().join("root/lib/modules");
+    fs::read_dir(&modules)
+        .context(format!("cannot read {}", modules.display()))?
+        .find_map(|entry| Some(entry.ok()?.path().join("kernel/drivers")))
+        .ok_or_else(|| Error::new(format!("{} holds no modules", modules.display())))
 }
 
 /// The kernel's image, fetched if it is not there.
@@ -182,17 +232,17 @@ fn image_package(depends: &str) -> Option<&str> {
         .find(|word| word.starts_with("linux-image-"))
 }
 
-/// A `cpio` archive in the "newc" format that the kernel reads, with one file that may be run.
+/// A `cpio` archive in the "newc" format that the kernel reads.
 ///
 /// ```text
-///   ┌ 110 bytes: 070701, then 13 numbers of 8 hexadecimal digits ┐ name 0 │ to 4 │ contents │ to 4
-///   └ the same with the name TRAILER!!! and no contents          ┘
+///   ┌ 110 bytes: 070701, then 13 numbers of 8 hexadecimal digits │ name 0 │ to 4 │ contents │ to 4 ┐ for each
+///   └ the same with the name TRAILER!!! and no contents                                              ┘
 /// ```
-fn archive(name: &str, contents: &[u8]) -> Option<Vec<u8>> {
-    /// A file that all may read and run.
-    const MODE: u32 = 0o100_755;
-    let mut archive = Vec::with_capacity(contents.len() + 512);
-    entry(&mut archive, name, MODE, contents)?;
+fn archive(members: &[Member]) -> Option<Vec<u8>> {
+    let mut archive = Vec::new();
+    for member in members {
+        entry(&mut archive, &member.name, member.mode, &member.contents)?;
+    }
     entry(&mut archive, "TRAILER!!!", 0, &[])?;
     Some(archive)
 }
@@ -228,7 +278,11 @@ mod tests {
 
     #[test]
     fn an_archive_has_its_file_at_a_multiple_of_four_and_an_end() {
-        let archive = archive("init", b"\x7fELF!").unwrap();
+        let member = Member {
+            contents: b"\x7fELF!".to_vec(),
+            ..Member::folder("init")
+        };
+        let archive = archive(&[member]).unwrap();
         assert!(archive.starts_with(b"070701"));
         // 110 bytes and "init" with its zero, up to a multiple of four.
         assert_eq!(&archive[110..114], b"init");

@@ -1,13 +1,9 @@
-//! The guest "mix": 1 GiB with a Linux kernel and one program, whose memory is of the kinds that real guests have.
+//! The guest "mix" and its relatives: 1 GiB with a Linux kernel and one program, whose memory is of the kinds that real guests have.
 //!
 //! `tests/mix` is the program and says what it does. Here it is built, given to a kernel, and its lines are read.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use crate::linux::Linux;
-use crate::tools::{self, run};
-use crate::{Context, Error};
+use crate::{Error, static_program};
 
 /// What `-m` takes. The kernel and its own tables take some tens of MiB beside the program's pages.
 const MEMORY: &str = "1G";
@@ -18,15 +14,49 @@ const PAGES_PER_MIB: u32 = 256;
 /// Pages between two lines: an emulated processor checks some 500,000 a second, which makes sixty lines a second; printing them takes little of its time.
 const PAGES_PER_TICK: u32 = 8192;
 
+/// Of an idle guest, which checks some 1,500 pages a second: it makes as many lines as a busy one.
+const PAGES_PER_IDLE_TICK: u32 = 32;
+
+/// MiB of an idle guest's pages: it is to come around in some seconds.
+const IDLE_MIB: u32 = 16;
+
 /// What "mix" is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mix {
+    /// What is in its pages, and what becomes of it.
+    pub load: Load,
     /// MiB of pages that check themselves.
     pub mib: u32,
     /// So many of them are rewritten each second …
     pub rate: u32,
     /// … chosen among the first so many MiB.
     pub hot_mib: u32,
+}
+
+/// The kinds of guest that its program can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Pages of five kinds; a rewriting changes eight words.
+    Mix,
+    /// Pages of five kinds; a rewriting makes a wholly different page, easy to compress.
+    Churn,
+    /// Nine of ten pages cannot be compressed; a rewriting changes eight words.
+    Random,
+    /// It mostly sleeps.
+    Idle,
+}
+
+impl Load {
+    /// As the program knows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mix => "mix",
+            Self::Churn => "churn",
+            Self::Random => "random",
+            Self::Idle => "idle",
+        }
+    }
 }
 
 /// One line of "mix".
@@ -47,22 +77,44 @@ pub struct Line {
 impl Mix {
     /// 512 MiB, with so many pages a second rewritten in so many MiB.
     #[must_use]
-    pub fn rewriting(rate: u32, hot_mib: u32) -> Self {
+    pub const fn rewriting(load: Load, rate: u32, hot_mib: u32) -> Self {
         Self {
+            load,
             mib: 512,
             rate,
             hot_mib,
         }
     }
 
+    /// A guest that has next to nothing to do.
+    #[must_use]
+    pub const fn idle() -> Self {
+        Self {
+            load: Load::Idle,
+            mib: IDLE_MIB,
+            rate: 0,
+            hot_mib: 1,
+        }
+    }
+
     /// What a [`Launch`](crate::guest::Launch) boots. The first time it builds the program and fetches a kernel.
     pub fn linux(&self) -> Result<Linux, Error> {
-        let program = program()?;
-        let Self { mib, rate, hot_mib } = self;
+        let program = static_program::build("sealift-mix")?;
+        let Self {
+            load,
+            mib,
+            rate,
+            hot_mib,
+        } = self;
+        let tick = match load {
+            Load::Idle => PAGES_PER_IDLE_TICK,
+            Load::Mix | Load::Churn | Load::Random => PAGES_PER_TICK,
+        };
+        let load = load.name();
         let parameters = format!(
-            "mix_mib={mib} mix_rate={rate} mix_hot_mib={hot_mib} mix_tick={PAGES_PER_TICK}"
+            "mix_load={load} mix_mib={mib} mix_rate={rate} mix_hot_mib={hot_mib} mix_tick={tick}"
         );
-        let ticks_per_pass = (mib * PAGES_PER_MIB).div_ceil(PAGES_PER_TICK);
+        let ticks_per_pass = (mib * PAGES_PER_MIB).div_ceil(tick);
         Linux::with_program(&program, &parameters, MEMORY, ticks_per_pass)
     }
 
@@ -71,24 +123,6 @@ impl Mix {
     pub fn pages(&self) -> u64 {
         u64::from(self.mib) * u64::from(PAGES_PER_MIB)
     }
-}
-
-/// Builds the program, static: there is nothing else in the guest's file system.
-fn program() -> Result<PathBuf, Error> {
-    /// Named, so that the flag is not for build scripts as well; the C library's static form comes with its headers.
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
-    let target = tools::target_directory().join("guest-mix");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["rustc", "--quiet", "--release", "--package", "sealift-mix"])
-        .args(["--target", TARGET, "--target-dir"])
-        // Its own folder: whoever runs this may hold the lock of cargo's.
-        .arg(&target)
-        .args(["--", "-C", "target-feature=+crt-static"]))
-    .context("building the program of the guest")?;
-    let program = target.join(TARGET).join("release/sealift-mix");
-    Ok(std::path::absolute(&program).unwrap_or(program))
 }
 
 impl Line {

@@ -6,7 +6,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealift_lab::guest::{Launch, PATIENCE};
 use sealift_lab::hosts::{Host, Hosts};
@@ -82,6 +82,30 @@ fn a_shaped_link_sends_through_a_token_bucket_of_that_rate() {
         );
         // It is not only there: what was sent went through it.
         assert!(!queue.contains("Sent 0 bytes"), "{queue}");
+    }
+}
+
+#[test]
+fn what_is_sent_to_a_distant_host_is_so_long_on_its_way_and_arrives_whole() {
+    const DELAY: Duration = Duration::from_millis(20);
+    tools::install().unwrap();
+    let mut hosts = Hosts::distant(DELAY).unwrap();
+    hosts.shape(BitRate::mbit(200)).unwrap();
+    for address in [hosts.b().ipv4(), hosts.b().ipv6()] {
+        let (mut a, mut b) = connect(&hosts, address);
+        let start = Instant::now();
+        passes(&mut a, &mut b);
+        passes(&mut b, &mut a);
+        assert!(start.elapsed() >= 2 * DELAY);
+
+        // Far more than one packet, at whatever size the kernel makes them.
+        let sent: Vec<u8> = (0..2u32 << 20).map(|place| (place % 251) as u8).collect();
+        let mut received = vec![0; sent.len()];
+        std::thread::scope(|scope| {
+            scope.spawn(|| a.write_all(&sent).unwrap());
+            b.read_exact(&mut received).unwrap();
+        });
+        assert!(received == sent);
     }
 }
 

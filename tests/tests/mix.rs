@@ -3,11 +3,12 @@
 use sealift_lab::guest::Launch;
 use sealift_lab::hosts::Hosts;
 use sealift_lab::migration::{Plan, migrate};
-use sealift_lab::mix::{Line, Mix};
+use sealift_lab::mix::{Line, Load, Mix};
 use sealift_lab::qemu::{self, Machine};
 
 /// Small, so that it boots and fills soon.
 const SMALL: Mix = Mix {
+    load: Load::Mix,
     mib: 32,
     rate: 500,
     hot_mib: 8,
@@ -38,4 +39,21 @@ fn mix_checks_and_rewrites_its_pages_before_and_after_it_moves() {
     );
     assert!(after.written > before.written && after.at > before.at);
     assert_eq!(after.bad, 0);
+}
+
+#[test]
+fn every_load_rewrites_and_checks_its_pages() {
+    let all = qemu::all().unwrap();
+    let qemu = all.last().unwrap();
+    for load in [Load::Churn, Load::Random] {
+        let linux = Mix { load, ..SMALL }.linux().unwrap();
+        let launch = Launch::linux(qemu, &qemu.machine(Machine::Q35), &linux);
+        let mut guest = launch.start().unwrap();
+        guest.wait_tick(2 * guest.ticks_per_pass()).unwrap();
+        let said = guest.serial().text().unwrap();
+        assert!(Line::all(&said).last().unwrap().written > 0, "{load:?}");
+    }
+    let linux = Mix::idle().linux().unwrap();
+    let launch = Launch::linux(qemu, &qemu.machine(Machine::Q35), &linux);
+    launch.start().unwrap().wait_tick(2).unwrap();
 }

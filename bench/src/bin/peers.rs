@@ -9,34 +9,83 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use sealift_bench::machine::{self, Alone};
-use sealift_bench::peers::{Bench, Dirty, Outcome, Row, Transport, text, verdicts};
+use sealift_bench::peers::{
+    Bench, Dirty, Link, Measured, News, Outcome, Record, Row, Sealift, Transport, Work, hold,
+    reference, text, usual, verdicts,
+};
 use sealift_lab::rate::BitRate;
-use serde_json::{Value, json};
 
 /// Move a guest by sealift and by what QEMU has itself, in turn, and hold the figures against each other. Takes root, and the machine to itself.
+///
+/// Without --row and --link every named row is measured, which takes hours.
 #[derive(Parser)]
 struct Arguments {
-    /// The link's rate, such as 1gbit. Without it and --dirty: 1gbit with 2000:64, and 200mbit with 5000:128.
-    #[arg(long, value_name = "RATE", requires = "dirty")]
-    link: Option<BitRate>,
-    /// Pages a second that the guest rewrites, and the MiB that they are in, such as 2000:64.
-    #[arg(long, value_name = "RATE:MIB", requires = "link")]
-    dirty: Option<Dirty>,
+    /// Only this row; --list names them. May be given more than once.
+    #[arg(long, value_name = "NAME", value_parser = named, conflicts_with = "link")]
+    row: Vec<Row>,
+    /// List the rows, with what is wanted in them, and measure nothing.
+    #[arg(long)]
+    list: bool,
+    /// For an experiment, the link's rate, such as 1gbit, or unshaped.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    link: Option<Option<BitRate>>,
+    /// For an experiment, milliseconds that everything is on its way, either way.
+    #[arg(long, value_name = "MS", requires = "link", default_value_t = 0)]
+    delay: u16,
+    /// For an experiment, the guest: mix, churn, random, idle or debian.
+    #[arg(long, value_name = "GUEST", requires = "link", default_value = "mix")]
+    guest: String,
+    /// For an experiment, pages a second that mix, churn and random rewrite, and the MiB that they are in.
+    #[arg(
+        long,
+        value_name = "RATE:MIB",
+        requires = "link",
+        default_value = "2000:64"
+    )]
+    dirty: Dirty,
     /// How often each transport has its turn.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Only this transport: tcp, tls, multifd-tls, multifd-tls-zstd or sealift. May be given more than once.
+    /// Only this transport, such as tls, multifd-tls-zstd, sealift-stream or sealift. May be given more than once.
     #[arg(long, value_name = "NAME")]
     only: Vec<Transport>,
+    /// Have the guests' memory in shared files, as sealift can map it.
+    #[arg(long)]
+    shared_memory: bool,
     /// The sealift to measure.
     #[arg(long, value_name = "PROGRAM")]
     sealift: Option<PathBuf>,
-    /// Also write the figures here, as JSON.
+    /// Write the figures here, as JSON [default: peers.json below target/bench].
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Measure nothing: make the report of figures that were saved before.
+    #[arg(long, value_name = "FILE")]
+    show: Option<PathBuf>,
+    /// Write the report here, as one HTML file [default: beside the figures].
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+fn named(name: &str) -> Result<Row, String> {
+    let found = Row::NAMED.iter().find(|row| row.name == name);
+    found.cloned().ok_or_else(|| {
+        let names = Row::NAMED.map(|row| row.name).join(", ");
+        format!("there is no row `{name}`, but {names}")
+    })
+}
+
+fn rate(text: &str) -> Result<Option<BitRate>, String> {
+    match text {
+        "unshaped" => Ok(None),
+        rate => rate
+            .parse()
+            .map(Some)
+            .map_err(|error: sealift_lab::Error| error.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -50,85 +99,164 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.list {
+        for row in &Row::NAMED {
+            println!("{:<18} {row}: {}", row.name, row.wanted);
+        }
+        return Ok(());
+    }
+    if let Some(file) = &arguments.show {
+        return arguments.write_report(&Record::load(file)?);
+    }
     let _alone =
         Alone::on_this_machine(|| eprintln!("another bench is measuring; waiting for it"))?;
-    let rows = match (arguments.link, arguments.dirty) {
-        (Some(link), Some(dirty)) => vec![Row { link, dirty }],
-        _ => Row::NAMED.to_vec(),
+    let sealift = sealift(arguments);
+    let mut record = Record {
+        machine: machine::describe(),
+        date: machine::date(),
+        load_before: machine::load(),
+        qemu: String::new(),
+        rows: Vec::new(),
     };
-    let transports = transports(arguments)?;
-    let load = machine::load();
-    let mut figures = Vec::new();
-    for row in rows {
-        let bench = Bench::new(&row, arguments.sealift.clone())?;
-        let qemu = bench.qemu_version().to_owned();
-        eprintln!("{row}");
-        let outcomes = measure(&bench, &transports, usize::from(arguments.rounds));
-        println!("\n{row}; QEMU {qemu}\n\n{}", text(&outcomes));
-        let verdicts = verdicts(&outcomes);
-        for (line, reached) in &verdicts {
-            println!("{line}: {}", if *reached { "ok" } else { "MISSED" });
-        }
-        figures.push(as_json(&row, &qemu, &outcomes, &verdicts));
+    for row in arguments.rows()? {
+        let measured = measure(arguments, &row, sealift.clone(), &mut record.qemu)?;
+        record.rows.push(measured);
         // After every row: a later one may fail, and each takes minutes.
-        save(arguments, load, &figures)?;
+        record.save(&arguments.save_at())?;
+        arguments.write_report(&record)?;
     }
-    println!("\n{}, {}", machine::describe(), load_in_words(load));
+    let load = load_in_words(record.load_before);
+    println!("\n{}, {load}", record.machine);
+    println!("{}", arguments.report_at().display());
     Ok(())
 }
 
-/// Those that are wanted and can be measured.
-fn transports(arguments: &Arguments) -> Result<Vec<Transport>, Box<dyn Error>> {
-    let wanted =
-        |transport: &Transport| arguments.only.is_empty() || arguments.only.contains(transport);
-    let mut transports: Vec<_> = Transport::ALL.into_iter().filter(wanted).collect();
-    let objection = match &arguments.sealift {
-        None => Some("no --sealift was given".to_owned()),
-        Some(sealift) => Bench::objection(sealift)?,
-    };
-    if let Some(objection) = objection
-        && transports.contains(&Transport::Sealift)
-    {
-        eprintln!("NOT MEASURED: sealift. {objection}");
-        transports.retain(|&transport| transport != Transport::Sealift);
+impl Arguments {
+    fn rows(&self) -> Result<Vec<Row>, sealift_lab::Error> {
+        Ok(match (self.link, self.row.as_slice()) {
+            (Some(rate), _) => {
+                let delay = Duration::from_millis(self.delay.into());
+                let work = Work::named(&self.guest, self.dirty)?;
+                vec![Row::free(work, Link { rate, delay })]
+            }
+            (None, []) => Row::NAMED.to_vec(),
+            (None, some) => some.to_vec(),
+        })
     }
-    Ok(transports)
+
+    /// Those of a row that are wanted and can be measured.
+    fn transports(&self, row: &Row, sealift: Option<&Sealift>) -> Vec<Transport> {
+        let mut transports = match self.only.as_slice() {
+            [] => usual(row),
+            only => only.to_vec(),
+        };
+        transports.retain(|&one| match one {
+            Transport::Sealift => sealift.is_some(),
+            Transport::SealiftStream => sealift.is_some_and(|sealift| sealift.knows_access),
+            _ => true,
+        });
+        transports
+    }
+
+    fn save_at(&self) -> PathBuf {
+        let otherwise = || sealift_lab::tools::target_directory().join("bench/peers.json");
+        self.save.clone().unwrap_or_else(otherwise)
+    }
+
+    fn report_at(&self) -> PathBuf {
+        let figures = self.show.clone().unwrap_or_else(|| self.save_at());
+        let beside = || figures.with_extension("html");
+        self.report.clone().unwrap_or_else(beside)
+    }
+
+    fn write_report(&self, record: &Record) -> Result<(), Box<dyn Error>> {
+        let page = sealift_bench::peers::html(record);
+        Ok(sealift_bench::peers::write(
+            &self.report_at(),
+            page.as_bytes(),
+        )?)
+    }
 }
 
-fn measure(bench: &Bench, transports: &[Transport], rounds: usize) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
-    for round in 1..=rounds {
-        for &transport in transports {
-            eprint!("  round {round} of {rounds}: {transport} … ");
-            let outcome = bench.run(transport, round);
-            match (outcome.figures(), outcome.failure()) {
-                (Some(figures), _) => eprintln!(
-                    "{:.2} s, blackout {:.0} ms",
-                    figures.time_s, figures.blackout_ms
-                ),
-                (None, why) => eprintln!("no arrival: {}", why.unwrap_or_default()),
+/// The one to measure; else it is said why there is none.
+fn sealift(arguments: &Arguments) -> Option<Sealift> {
+    let Some(program) = &arguments.sealift else {
+        eprintln!("NOT MEASURED: sealift. No --sealift was given");
+        return None;
+    };
+    match Sealift::new(program) {
+        Ok(sealift) => {
+            if !sealift.knows_access {
+                eprintln!("NOT MEASURED: sealift-stream. This sealift knows no --access");
             }
-            outcomes.push(outcome);
+            Some(sealift)
+        }
+        Err(error) => {
+            eprintln!("NOT MEASURED: sealift. {error}");
+            None
         }
     }
-    outcomes
 }
 
-fn as_json(row: &Row, qemu: &str, outcomes: &[Outcome], verdicts: &[(String, bool)]) -> Value {
-    let verdicts: Vec<Value> = verdicts
-        .iter()
-        .map(|(line, reached)| json!({ "verdict": line, "reached": reached }))
-        .collect();
-    json!({ "row": row, "qemu": qemu, "runs": outcomes, "verdicts": verdicts })
+fn measure(
+    arguments: &Arguments,
+    row: &Row,
+    sealift: Option<Sealift>,
+    qemu: &mut String,
+) -> Result<Measured, Box<dyn Error>> {
+    eprintln!("{}: {row}", row.name);
+    let transports = arguments.transports(row, sealift.as_ref());
+    let bench = Bench::new(row, sealift, arguments.shared_memory)?;
+    bench.qemu_version().clone_into(qemu);
+    let rounds = usize::from(arguments.rounds);
+    let outcomes = hold(&bench, row, &transports, rounds, |news| tell(&news));
+    println!("\n{row}; QEMU {qemu}\n\n{}", text(&outcomes));
+    let verdicts = verdicts(row, &outcomes);
+    for verdict in &verdicts {
+        let reached = if verdict.reached { "ok" } else { "MISSED" };
+        println!("{}: {}: {reached}", verdict.transport, verdict.line);
+    }
+    let against = reference(row, Transport::Sealift, &outcomes);
+    Ok(Measured {
+        name: row.name.to_owned(),
+        what: row.to_string(),
+        against: against.map(|against| against.to_string()),
+        runs: outcomes,
+        verdicts,
+    })
 }
 
-fn save(arguments: &Arguments, load: Option<f64>, figures: &[Value]) -> Result<(), Box<dyn Error>> {
-    let Some(file) = &arguments.save else {
-        return Ok(());
-    };
-    let all = json!({ "machine": machine::describe(), "load_before": load, "rows": figures });
-    std::fs::write(file, serde_json::to_vec_pretty(&all)?)
-        .map_err(|error| format!("{}: {error}", file.display()).into())
+fn tell(news: &News<'_>) {
+    match news {
+        News::Turn {
+            transport,
+            round,
+            calmer,
+        } => {
+            let calmer = if *calmer { ", calmer guest" } else { "" };
+            eprint!("  round {round}: {transport}{calmer} … ");
+        }
+        News::Came(outcome) => came(outcome),
+        News::Out { transport, why } => {
+            eprintln!("  no further turn: {transport}, which {why}");
+        }
+    }
+}
+
+fn came(outcome: &Outcome) {
+    match (outcome.figures(), outcome.failure()) {
+        (Some(figures), _) => {
+            let access = figures.access.as_deref().unwrap_or_default();
+            eprintln!(
+                "{:.2} s, blackout {:.0} ms  {access}",
+                figures.time_s, figures.blackout_ms
+            );
+            if let Some(damage) = &figures.damage {
+                eprintln!("  DAMAGE: {damage}");
+            }
+        }
+        (None, why) => eprintln!("no arrival: {}", why.unwrap_or_default()),
+    }
 }
 
 fn load_in_words(load: Option<f64>) -> String {

@@ -1,14 +1,15 @@
 //! What one run came to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Transport;
+use super::samples::Sample;
 
 /// The figures of a run in which the guest arrived.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Figures {
-    /// From the order to the guest's running at the destination, seconds.
+    /// From the order to the guest's running at the destination with all that it has, seconds.
     pub time_s: f64,
     /// From the guest's stop to its running at the destination, milliseconds.
     pub blackout_ms: f64,
@@ -28,25 +29,41 @@ pub struct Figures {
     pub stall_before_ms: f64,
     /// Whether every page was what it had to be, checked at the destination; else what was wrong.
     pub damage: Option<String>,
+    /// How it went.
+    pub samples: Vec<Sample>,
+    /// How sealift reached the guest's memory at the source, in its own words.
+    pub access: Option<String>,
     /// The events of sealift's source in full.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sealift: Vec<Value>,
 }
 
+impl Figures {
+    /// The bytes on the wire.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "byte counts are far below 2^53")]
+    pub fn wire(&self) -> f64 {
+        self.wire_bytes as f64
+    }
+}
+
 /// One run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Outcome {
     /// How the guest was moved.
     pub transport: Transport,
     /// In which round.
     pub round: usize,
+    /// With the calmer guest that the row's own is held against.
+    #[serde(default)]
+    pub calmer: bool,
     /// What it came to.
     #[serde(flatten)]
     pub came_to: CameTo,
 }
 
 /// What a run came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CameTo {
     /// The guest arrived.

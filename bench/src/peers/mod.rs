@@ -3,12 +3,12 @@
 //! ```text
 //!        host a                       host b
 //!  ┌──────────────────┐  tbf    ┌──────────────────┐     for each round
-//!  │ QEMU with "mix" ─┼─────────┼▶ QEMU, incoming  │       for each transport
+//!  │ QEMU with guest ─┼─ delay ─┼▶ QEMU, incoming  │       for each transport
 //!  │                  │         │                  │         start both, let the guest run, look at it undisturbed
 //!  │ sealift migrate ─┼─────────┼▶ sealift receive │         move it, watch from outside
 //!  └──────────────────┘         └──────────────────┘         see that every page is right, end both
 //!
-//!  time       from the order to the guest's RESUME at the destination
+//!  time       from the order to the guest's RESUME at the destination, with post-copy until all of it has come
 //!  blackout   from STOP at the source to RESUME at the destination, both by QEMU's time stamps on the one clock of this machine
 //!  wire       bytes through host a's end of the link, both ways
 //!  CPU        both QEMUs without their vCPU threads, and sealift's processes
@@ -19,18 +19,31 @@
 //! Every run has a freshly started guest: its memory is then the same in each, and no run inherits what another did to it.
 
 mod certificates;
+mod contest;
 mod cpu;
 mod figures;
+mod order;
 mod program;
+mod record;
+mod report;
 mod row;
 mod run;
+mod samples;
+mod subject;
 mod table;
 mod transport;
+mod verdict;
 mod watch;
 
 pub use certificates::Certificates;
+pub use contest::{News, hold, usual};
 pub use figures::{CameTo, Figures, Outcome};
-pub use row::{Dirty, Row};
+pub use order::Sealift;
+pub use record::{Measured, Record, write};
+pub use report::html;
+pub use row::{Against, Blackout, Dirty, Link, Row, Wanted, Work};
 pub use run::Bench;
-pub use table::{text, verdicts};
+pub use samples::Sample;
+pub use table::text;
 pub use transport::Transport;
+pub use verdict::{Reference, Verdict, reference, verdicts};

@@ -1,72 +1,81 @@
 //! One run: a guest is started, looked at undisturbed, moved, and looked at again.
 
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sealift_lab::guest::{Guest, Launch, PATIENCE};
+use sealift_lab::guest::Guest;
 use sealift_lab::hosts::{Hosts, Traffic};
-use sealift_lab::linux::Linux;
-use sealift_lab::mix::{Line, Mix};
+use sealift_lab::mix::Line;
 use sealift_lab::qemu::{self, Machine, Qemu};
 use sealift_lab::{Context as _, Error};
 use serde_json::Value;
 
+use super::Certificates;
 use super::cpu::Meter;
 use super::figures::{CameTo, Figures, Outcome};
-use super::transport::{self, Moving, Transport};
-use super::watch::{Times, Watch, qemu_downtime};
-use super::{Certificates, Row};
+use super::order::{Moving, Sealift};
+use super::row::{Against, Row};
+use super::samples::Sampler;
+use super::subject::{Stand, Subject};
+use super::transport::Transport;
+use super::watch::{Watch, qemu_downtime};
 
-/// Seconds on the guest's clock before it is looked at: rewriting has begun everywhere, and the kernel has nothing left to set up.
-const SETTLE: f64 = 4.0;
-
-/// Seconds on the guest's clock for which it is looked at undisturbed.
-const UNDISTURBED: f64 = 3.0;
-
-/// Each page is checked so often after the move: once more than what the sweep may be in the midst of.
-const PASSES_AFTER: u64 = 2;
-
-/// And the guest must go on for so many seconds on its clock: what goes wrong in the kernel shows later than in the pages.
-const GO_ON: f64 = 3.0;
-
-/// How often a guest's lines are read while nothing is measured.
-const LOOK: Duration = Duration::from_millis(100);
+/// Memory in a file without a name, which whoever may look at QEMU can map; as large as all guests here are.
+const SHARED: [&str; 4] = [
+    "-object",
+    "memory-backend-memfd,id=memory,size=1G,share=on",
+    "-machine",
+    "memory-backend=memory",
+];
 
 /// What all runs of a row have in common.
 #[derive(Debug)]
 pub struct Bench {
     pub(super) hosts: Hosts,
     pub(super) certificates: Certificates,
-    pub(super) sealift: Option<PathBuf>,
+    pub(super) sealift: Option<Sealift>,
     qemu: Qemu,
     machine: String,
-    linux: Linux,
-    mix: Mix,
+    /// What QEMU is told of the guest's memory beside its size.
+    memory: Vec<String>,
+    subject: Subject,
+    /// The guest that this one is held against, where it is no transport.
+    calmer: Option<Subject>,
 }
 
 impl Bench {
     /// Makes the hosts, the link and the certificates; builds the guest.
-    pub fn new(row: &Row, sealift: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn new(row: &Row, sealift: Option<Sealift>, shared_memory: bool) -> Result<Self, Error> {
         let all = qemu::all()?;
         // 7.2 damages guests by itself.
         let newest = all.last().filter(|qemu| qemu.is_modern());
         let qemu = newest.ok_or_else(|| Error::new("there is no QEMU from 10.0 on"))?;
-        let mut hosts = Hosts::new()?;
-        hosts.shape(row.link)?;
+        let mut hosts = match row.link.delay {
+            Duration::ZERO => Hosts::new()?,
+            delay => Hosts::distant(delay)?,
+        };
+        if let Some(rate) = row.link.rate {
+            hosts.shape(rate)?;
+        }
         let certificates = Certificates::new(
             &[hosts.a().ipv4(), hosts.a().ipv6()],
             &[hosts.b().ipv4(), hosts.b().ipv6()],
         )?;
-        let mix = row.mix();
+        let calmer = match row.against {
+            Against::Calmer(work) => Some(Subject::new(work)?),
+            Against::Encrypted | Against::Plain => None,
+        };
         Ok(Self {
             hosts,
             certificates,
             sealift,
             machine: qemu.machine(Machine::Q35),
             qemu: qemu.clone(),
-            linux: mix.linux()?,
-            mix,
+            memory: match shared_memory {
+                true => SHARED.map(str::to_owned).to_vec(),
+                false => Vec::new(),
+            },
+            subject: Subject::new(row.work)?,
+            calmer,
         })
     }
 
@@ -76,42 +85,41 @@ impl Bench {
         self.qemu.full_version()
     }
 
-    /// Why a sealift cannot be measured; nothing if it can.
-    pub fn objection(sealift: &Path) -> Result<Option<String>, Error> {
-        Ok(transport::lacks(sealift)?
-            .map(|command| format!("{} has no `{command}` yet", sealift.display())))
-    }
-
-    /// Moves one guest.
+    /// Moves one guest: the row's own, or the calmer one that it is held against.
     #[must_use]
-    pub fn run(&self, transport: Transport, round: usize) -> Outcome {
-        let came_to = match self.figures(transport) {
+    pub fn run(&self, transport: Transport, round: usize, calmer: bool) -> Outcome {
+        let subject = match &self.calmer {
+            Some(subject) if calmer => subject,
+            _ => &self.subject,
+        };
+        let came_to = match self.figures(subject, transport) {
             Ok(figures) => CameTo::Figures(Box::new(figures)),
             Err(error) => CameTo::Failure(error.to_string()),
         };
         Outcome {
             transport,
             round,
+            calmer,
             came_to,
         }
     }
 
-    fn figures(&self, transport: Transport) -> Result<Figures, Error> {
+    fn figures(&self, subject: &Subject, transport: Transport) -> Result<Figures, Error> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         // The same at both ends, as it is one guest.
-        let launch = || {
-            let name = ["-name", "mix,debug-threads=on"];
-            Launch::linux(&self.qemu, &self.machine, &self.linux).arguments(name)
-        };
-        let mut source = launch().on(self.hosts.a()).start()?;
-        let settled = wait_line(&mut source, |line| line.at >= SETTLE).context("the guest")?;
-        let mut destination = launch().on(self.hosts.b()).incoming().start()?;
+        let launch = subject.launch(&self.qemu, &self.machine, directory.path())?;
+        let launch = launch.arguments(&self.memory);
+        let mut source = launch.clone().on(self.hosts.a()).start()?;
+        let settled = subject.settle(&mut source).context("the guest")?.line;
+        let mut destination = launch.on(self.hosts.b()).incoming().start()?;
         let ready = transport.prepare(self, &mut source, &mut destination, directory.path())?;
 
         // With everything started and nothing under way.
-        let from = newest(&source)?.unwrap_or(settled);
-        let until = from.at + UNDISTURBED;
-        wait_line(&mut source, |line| line.at >= until).context("the guest")?;
+        let from = Stand::of(&source)?.map_or(settled, |stand| stand.line);
+        let until = from.at + subject.undisturbed();
+        subject
+            .wait_clock(&mut source, until)
+            .context("the guest")?;
         let lines = Line::all(&source.serial().text()?);
         let last = lines.last().copied().unwrap_or(from);
         let before = Work::between(&lines, from, last, Duration::ZERO);
@@ -125,6 +133,7 @@ impl Bench {
         }
         let passed = self.hosts.a().traffic()?;
         let ordered = now()?;
+        let mut sampler = Sampler::new(destination.pid());
         let mut moving = ready.go(&mut source, directory.path())?;
         if let Moving::Sealift { sender, .. } = &moving {
             meter.add_whole(sender.pid());
@@ -134,22 +143,35 @@ impl Bench {
             destination: &mut destination,
             moving: &mut moving,
             meter: &mut meter,
+            sampler: &mut sampler,
         }
-        .until_there()?;
+        .until_there()
+        .map_err(|error| with_last_words(&error, &mut source, &mut destination))?;
         let traffic = since(passed, self.hosts.a().traffic()?);
         meter.look();
 
-        let left = Line::all(&source.serial().text()?);
-        let damage = self.goes_on(&mut destination, left.last().copied());
+        let mut all = Line::all(&source.serial().text()?);
+        let left = Stand::of(&source)?.unwrap_or_default();
+        // A guest that is not yet all there is slow: its time until then counts.
+        let slow = match moving {
+            Moving::Qemu { goes_over: true } => Line::all(&destination.serial().text()?),
+            Moving::Qemu { goes_over: false } | Moving::Sealift { .. } => Vec::new(),
+        };
+        let damage = subject.goes_on(&mut destination, left);
         let arrived = Line::all(&destination.serial().text()?);
-        let blackout = blackout(times)?;
-        let during = during(&left, last, &arrived, blackout)?;
+        let first = arrived
+            .get(slow.len().saturating_sub(1))
+            .ok_or_else(|| Error::new("the guest says nothing at the destination"))?;
+        all.extend(slow);
+        all.push(*first);
+        let blackout = between(times.stop, times.resume)?;
+        let during = Work::between(&all, last, *first, blackout);
         let sealift = match &moving {
-            Moving::Qemu => Vec::new(),
+            Moving::Qemu { .. } => Vec::new(),
             Moving::Sealift { sender, .. } => sender.events(),
         };
         Ok(Figures {
-            time_s: between(ordered, times.resume)?.as_secs_f64(),
+            time_s: between(ordered, times.whole)?.as_secs_f64(),
             blackout_ms: blackout.as_secs_f64() * 1e3,
             qemu_downtime_ms: qemu_downtime(&mut source)
                 .or_else(|| find_number(&sealift, "qemu_downtime_ms")),
@@ -160,16 +182,10 @@ impl Bench {
             stall_ms: during.stall * 1e3,
             stall_before_ms: before.stall * 1e3,
             damage: damage.err().map(|error| error.to_string()),
+            samples: sampler.into_samples(ordered, &sealift),
+            access: access(&sealift),
             sealift,
         })
-    }
-
-    /// The guest checks every page at the destination, and lives.
-    fn goes_on(&self, destination: &mut Guest, left: Option<Line>) -> Result<(), Error> {
-        let left = left.unwrap_or_default();
-        let checked = left.checked + PASSES_AFTER * self.mix.pages();
-        let at = left.at + GO_ON;
-        wait_line(destination, |line| line.checked >= checked && line.at >= at).map(drop)
     }
 }
 
@@ -196,47 +212,6 @@ impl Work {
     }
 }
 
-/// The guest's work from its last line before the order to its first at the destination.
-fn during(
-    left: &[Line],
-    ordered: Line,
-    arrived: &[Line],
-    blackout: Duration,
-) -> Result<Work, Error> {
-    let first = arrived
-        .first()
-        .ok_or_else(|| Error::new("the guest says nothing at the destination"))?;
-    let mut lines = left.to_vec();
-    lines.push(*first);
-    Ok(Work::between(&lines, ordered, *first, blackout))
-}
-
-/// Waits for a line; an error as soon as the guest has found damage or has ended.
-fn wait_line(guest: &mut Guest, wanted: impl Fn(&Line) -> bool) -> Result<Line, Error> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        // This is what notices damage.
-        guest.serial().progress()?;
-        if let Some(line) = newest(guest)?.filter(&wanted) {
-            return Ok(line);
-        }
-        guest.alive()?;
-        if Instant::now() >= deadline {
-            let said = guest.serial().text()?;
-            let last: Vec<&str> = said.lines().rev().take(5).collect();
-            return Err(Error::new(format!(
-                "it does not go on; the newest it said:\n{}",
-                last.join("\n")
-            )));
-        }
-        thread::sleep(LOOK);
-    }
-}
-
-fn newest(guest: &Guest) -> Result<Option<Line>, Error> {
-    Ok(Line::all(&guest.serial().text()?).last().copied())
-}
-
 fn since(before: Traffic, now: Traffic) -> Traffic {
     Traffic {
         sent: now.sent.saturating_sub(before.sent),
@@ -250,15 +225,32 @@ fn now() -> Result<u64, Error> {
     u64::try_from(nanoseconds).context("this host's clock")
 }
 
-fn blackout(times: Times) -> Result<Duration, Error> {
-    between(times.stop, times.resume)
-}
-
 fn between(from: u64, to: u64) -> Result<Duration, Error> {
     let nanoseconds = to.checked_sub(from);
     nanoseconds
         .map(Duration::from_nanos)
         .ok_or_else(|| Error::new("this host's clock was set back during the run"))
+}
+
+/// A QEMU that has ended may have said why, and only in its log.
+fn with_last_words(error: &Error, source: &mut Guest, destination: &mut Guest) -> Error {
+    let mut text = error.to_string();
+    for (which, guest) in [("source", source), ("destination", destination)] {
+        if let Err(words) = guest.alive() {
+            text = format!("{text}\nthe {which}'s {words}");
+        }
+    }
+    Error::new(text)
+}
+
+/// How the source reached the guest's memory, as it told when it was let in.
+fn access(events: &[Value]) -> Option<String> {
+    let admitted = events
+        .iter()
+        .rev()
+        .find(|event| event["event"] == "admitted")?;
+    let words = ["access", "access_reason"].map(|field| admitted[field].as_str());
+    Some(words.into_iter().flatten().collect::<Vec<_>>().join(": "))
 }
 
 /// The last number of this name anywhere in sealift's events.

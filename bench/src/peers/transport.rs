@@ -2,17 +2,14 @@
 
 use std::fmt;
 use std::path::Path;
-use std::process::Command;
 use std::str::FromStr;
 
-use sealift_lab::guest::{Guest, PATIENCE};
-use sealift_lab::hosts::Host;
-use sealift_lab::{Context as _, Error};
-use sealift_qemu::Address;
-use serde::{Serialize, Serializer};
+use sealift_lab::Error;
+use sealift_lab::guest::Guest;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::program::Program;
+use super::order::Ready;
 use super::run::Bench;
 
 /// How a guest is moved.
@@ -22,16 +19,24 @@ pub enum Transport {
     Tcp,
     /// QEMU's own TLS on one connection.
     Tls,
+    /// The same, pages sent before as what has changed in them.
+    TlsXbzrle,
+    /// The same, the guest slowed down while it rewrites faster than it is moved.
+    TlsAutoConverge,
+    /// The same, the guest moved after its memory was sent once; the rest follows as it asks for it.
+    PostCopyTls,
     /// QEMU's own TLS, two connections for memory.
     MultifdTls,
-    /// The same, memory compressed by zstd at its first level: the one to beat.
+    /// The same, memory compressed by zstd at its first level.
     MultifdTlsZstd,
-    /// What this project is.
+    /// What this project is, pages through QEMU's stream at both ends.
+    SealiftStream,
+    /// The same with the access that it chooses by itself.
     Sealift,
 }
 
 /// QEMU may stop the guest for so long (milliseconds), whatever moves it.
-const DOWNTIME_LIMIT: u64 = 50;
+pub(super) const DOWNTIME_LIMIT: u64 = 50;
 
 /// Bytes per second: far above every link here, so that the link alone is the limit.
 const BANDWIDTH: u64 = 10 << 30;
@@ -42,19 +47,20 @@ const CHANNELS: u64 = 2;
 /// Where QEMU listens for QEMU; any port that is free in a new namespace.
 const QEMU_PORT: u16 = 4444;
 
-/// sealift's default port.
-const SEALIFT_PORT: u16 = 7325;
-
-/// What must exist for a run of sealift, by its own `--help`.
-const NEEDED_COMMANDS: [&str; 2] = ["receive", "migrate"];
+/// Of xbzrle, bytes: as much as any guest here rewrites, so that it is at its best.
+const XBZRLE_CACHE: u64 = 512 << 20;
 
 impl Transport {
-    /// All, the one to beat just before sealift.
-    pub const ALL: [Self; 5] = [
+    /// All, those that are likeliest to be beaten hard just before sealift.
+    pub const ALL: [Self; 9] = [
         Self::Tcp,
         Self::Tls,
+        Self::TlsXbzrle,
+        Self::TlsAutoConverge,
+        Self::PostCopyTls,
         Self::MultifdTls,
         Self::MultifdTlsZstd,
+        Self::SealiftStream,
         Self::Sealift,
     ];
 
@@ -64,18 +70,41 @@ impl Transport {
         match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::TlsXbzrle => "tls-xbzrle",
+            Self::TlsAutoConverge => "tls-auto-converge",
+            Self::PostCopyTls => "post-copy-tls",
             Self::MultifdTls => "multifd-tls",
             Self::MultifdTlsZstd => "multifd-tls-zstd",
+            Self::SealiftStream => "sealift-stream",
             Self::Sealift => "sealift",
         }
     }
 
-    fn is_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::MultifdTls | Self::MultifdTlsZstd)
+    /// Whether it is this project's.
+    #[must_use]
+    pub fn is_sealift(self) -> bool {
+        matches!(self, Self::SealiftStream | Self::Sealift)
+    }
+
+    /// Whether it is one of QEMU's own that nobody can read along.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        !self.is_sealift() && self != Self::Tcp
     }
 
     fn is_multifd(self) -> bool {
         matches!(self, Self::MultifdTls | Self::MultifdTlsZstd)
+    }
+
+    /// What else QEMU must be told at both ends.
+    fn capabilities(self) -> &'static [&'static str] {
+        match self {
+            Self::TlsXbzrle => &["xbzrle"],
+            Self::TlsAutoConverge => &["auto-converge"],
+            Self::PostCopyTls => &["postcopy-ram"],
+            Self::MultifdTls | Self::MultifdTlsZstd => &["multifd"],
+            Self::Tcp | Self::Tls | Self::SealiftStream | Self::Sealift => &[],
+        }
     }
 
     /// Makes both ends ready, up to the order to move.
@@ -90,8 +119,8 @@ impl Transport {
             // So that nobody has to ask how it goes, which would disturb what is measured.
             switch_on(guest, &["events"])?;
         }
-        if self == Self::Sealift {
-            return Ready::sealift(bench, destination, directory);
+        if self.is_sealift() {
+            return Ready::sealift(self, bench, destination, directory);
         }
         self.configure(bench, source, destination)?;
         let host = bench.hosts.b().ipv4();
@@ -99,7 +128,8 @@ impl Transport {
         destination
             .qmp()
             .execute("migrate-incoming", json!({ "uri": uri }))?;
-        Ok(Ready::Qemu { uri })
+        let goes_over = self == Self::PostCopyTls;
+        Ok(Ready::Qemu { uri, goes_over })
     }
 
     /// The same at both ends, but for who is the server and who the client.
@@ -115,6 +145,7 @@ impl Transport {
             parameters.insert("max-bandwidth".into(), BANDWIDTH.into());
             // As libvirt has it: the source learns that the destination has loaded everything.
             switch_on(guest, &["return-path"])?;
+            switch_on(guest, self.capabilities())?;
             if self.is_tls() {
                 guest.qmp().execute(
                     "object-add",
@@ -132,8 +163,10 @@ impl Transport {
                     parameters.insert("tls-hostname".into(), name.into());
                 }
             }
+            if self == Self::TlsXbzrle {
+                parameters.insert("xbzrle-cache-size".into(), XBZRLE_CACHE.into());
+            }
             if self.is_multifd() {
-                switch_on(guest, &["multifd"])?;
                 parameters.insert("multifd-channels".into(), CHANNELS.into());
             }
             if self == Self::MultifdTlsZstd {
@@ -160,109 +193,6 @@ fn switch_on(guest: &mut Guest, capabilities: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything waits for the order.
-#[derive(Debug)]
-pub(super) enum Ready {
-    Qemu {
-        uri: String,
-    },
-    Sealift {
-        receiver: Box<Program>,
-        migrate: Box<Command>,
-    },
-}
-
-/// The guest is on its way.
-#[derive(Debug)]
-pub(super) enum Moving {
-    Qemu,
-    Sealift {
-        receiver: Box<Program>,
-        sender: Box<Program>,
-    },
-}
-
-impl Ready {
-    fn sealift(bench: &Bench, destination: &mut Guest, directory: &Path) -> Result<Self, Error> {
-        let program = bench
-            .sealift
-            .as_ref()
-            .ok_or_else(|| Error::new("there is no sealift that can move a guest"))?;
-        let on = |host: &Host, verb: &str| {
-            let mut command = host.command(program);
-            command.arg(verb).arg("--pki");
-            command.arg(bench.certificates.directory());
-            command
-        };
-        let incoming = destination.path("incoming");
-        // QEMU is told to listen there by the receiver.
-        let incoming = format!("unix:{}", incoming.display());
-        let at = format!("{}:{SEALIFT_PORT}", bench.hosts.b().ipv4());
-        let mut receive = on(bench.hosts.b(), "receive");
-        receive.args(["--listen", &at, "--qemu", &incoming]);
-        receive.arg("--qmp").arg(control(destination)?);
-        receive.args(["--allow-any", "--once", "--json"]);
-        let mut receiver = Box::new(Program::start(receive, "receive", directory)?);
-        receiver.wait_listening(SEALIFT_PORT, PATIENCE)?;
-
-        let mut migrate = on(bench.hosts.a(), "migrate");
-        migrate.args(["--to", &at, "--json"]);
-        migrate.args(["--max-downtime", &format!("{DOWNTIME_LIMIT}ms")]);
-        Ok(Self::Sealift {
-            receiver,
-            migrate: Box::new(migrate),
-        })
-    }
-
-    /// sealift's processes that are there before the order.
-    pub(super) fn waiting(&self) -> Option<u32> {
-        match self {
-            Self::Qemu { .. } => None,
-            Self::Sealift { receiver, .. } => Some(receiver.pid()),
-        }
-    }
-
-    /// Gives the order.
-    pub(super) fn go(self, source: &mut Guest, directory: &Path) -> Result<Moving, Error> {
-        match self {
-            Self::Qemu { uri } => {
-                source.qmp().execute("migrate", json!({ "uri": uri }))?;
-                Ok(Moving::Qemu)
-            }
-            Self::Sealift {
-                receiver,
-                mut migrate,
-            } => {
-                migrate.arg("--qmp").arg(control(source)?);
-                let sender = Box::new(Program::start(*migrate, "migrate", directory)?);
-                Ok(Moving::Sealift { receiver, sender })
-            }
-        }
-    }
-}
-
-/// The control socket that is left for sealift, as its commands take it.
-fn control(guest: &Guest) -> Result<String, Error> {
-    match guest.free_control() {
-        Address::Unix(path) => Ok(path.display().to_string()),
-        other => Err(Error::new(format!("the lab's guests have no {other}"))),
-    }
-}
-
-/// Whether this sealift can move a guest; else what it lacks.
-pub(super) fn lacks(sealift: &Path) -> Result<Option<&'static str>, Error> {
-    let help = Command::new(sealift)
-        .arg("--help")
-        .output()
-        .context(format!("cannot run {}", sealift.display()))?;
-    let help = String::from_utf8_lossy(&help.stdout);
-    let offers = |command: &str| {
-        let mut lines = help.lines();
-        lines.any(|line| line.split_whitespace().next() == Some(command))
-    };
-    Ok(NEEDED_COMMANDS.into_iter().find(|command| !offers(command)))
-}
-
 impl FromStr for Transport {
     type Err = Error;
 
@@ -280,8 +210,12 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "plain tcp",
             Self::Tls => "TLS",
+            Self::TlsXbzrle => "TLS + xbzrle",
+            Self::TlsAutoConverge => "TLS + auto-converge",
+            Self::PostCopyTls => "post-copy + TLS",
             Self::MultifdTls => "multifd 2 + TLS",
             Self::MultifdTlsZstd => "multifd 2 + TLS + zstd",
+            Self::SealiftStream => "sealift, stream",
             Self::Sealift => "sealift",
         })
     }
@@ -290,5 +224,12 @@ impl fmt::Display for Transport {
 impl Serialize for Transport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Transport {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -1,4 +1,4 @@
-//! Watching a guest move, from outside and without asking: events of both QEMUs, and `/proc`.
+//! Watching a guest move, from outside: events of both QEMUs, `/proc`, and now and then a question.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,10 +8,11 @@ use sealift_lab::{Context as _, Error};
 use sealift_qemu::Event;
 
 use super::cpu::Meter;
-use super::transport::Moving;
+use super::order::Moving;
+use super::samples::Sampler;
 
-/// A guest that has not arrived by then is rewritten faster than it is moved: twice what the slowest of those takes that do arrive on the
-/// named links.
+/// A guest that has not arrived by then is rewritten faster than it is moved: several times what sealift may take on any of the named
+/// links.
 const LIMIT: Duration = Duration::from_secs(100);
 
 /// How often `/proc` is looked at, and so how much of an ended process's last processor time may go to the wrong thread.
@@ -22,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Times {
     pub(super) stop: u64,
     pub(super) resume: u64,
+    /// Nothing of it is at the source any more: the same as the resume, but for post-copy.
+    pub(super) whole: u64,
 }
 
 /// Both ends, while it lasts.
@@ -30,6 +33,7 @@ pub(super) struct Watch<'a> {
     pub(super) destination: &'a mut Guest,
     pub(super) moving: &'a mut Moving,
     pub(super) meter: &'a mut Meter,
+    pub(super) sampler: &'a mut Sampler,
 }
 
 /// What has been seen so far.
@@ -37,6 +41,10 @@ pub(super) struct Watch<'a> {
 struct Seen {
     stop: Option<u64>,
     resume: Option<u64>,
+    /// The destination's QEMU says that all has come.
+    came: Option<u64>,
+    /// The order to go over has been given.
+    goes_over: bool,
     /// The source's QEMU says that all was well, or was ended by sealift, which does that only then.
     source_done: bool,
     /// What else it says.
@@ -50,6 +58,7 @@ impl Watch<'_> {
         let mut seen = Seen::default();
         loop {
             self.meter.look();
+            self.sample(&mut seen)?;
             self.look_at_source(&mut seen)?;
             self.look_at_destination(&mut seen)?;
             // Where sealift is at work, a failure is its to explain.
@@ -60,8 +69,13 @@ impl Watch<'_> {
             if sealift_done
                 && seen.source_done
                 && let (Some(stop), Some(resume)) = (seen.stop, seen.resume)
+                && let Some(whole) = self.whole(&seen, resume)
             {
-                return Ok(Times { stop, resume });
+                return Ok(Times {
+                    stop,
+                    resume,
+                    whole,
+                });
             }
             if Instant::now() >= deadline {
                 let (limit, stands) = (LIMIT.as_secs(), seen.in_words());
@@ -70,9 +84,36 @@ impl Watch<'_> {
         }
     }
 
+    /// When all of it had come; nothing while that is still to be waited for.
+    fn whole(&self, seen: &Seen, resume: u64) -> Option<u64> {
+        match self.moving {
+            Moving::Qemu { goes_over: true } => seen.came,
+            Moving::Qemu { goes_over: false } | Moving::Sealift { .. } => Some(resume),
+        }
+    }
+
+    fn sample(&mut self, seen: &mut Seen) -> Result<(), Error> {
+        /// The first walk has sent all memory once; with the second begun only what was rewritten is left.
+        const WALKS: u64 = 2;
+        let (source, goes_over) = match self.moving {
+            Moving::Qemu { goes_over } => (Some(&mut *self.source), *goes_over),
+            Moving::Sealift { .. } => (None, false),
+        };
+        let Some(says) = self.sampler.look(source) else {
+            return Ok(());
+        };
+        if goes_over && !seen.goes_over && says.walks >= WALKS {
+            seen.goes_over = true;
+            self.source
+                .qmp()
+                .execute("migrate-start-postcopy", serde_json::Value::Null)?;
+        }
+        Ok(())
+    }
+
     fn look_at_source(&mut self, seen: &mut Seen) -> Result<(), Error> {
         let Some(events) = events(self.source)? else {
-            if matches!(self.moving, Moving::Qemu) {
+            if matches!(self.moving, Moving::Qemu { .. }) {
                 self.source.alive().context("the source")?;
             }
             seen.source_done = true;
@@ -93,13 +134,18 @@ impl Watch<'_> {
 
     fn look_at_destination(&mut self, seen: &mut Seen) -> Result<(), Error> {
         let Some(events) = events(self.destination)? else {
-            if matches!(self.moving, Moving::Qemu) {
+            if matches!(self.moving, Moving::Qemu { .. }) {
                 self.destination.alive().context("the destination")?;
             }
             return Ok(());
         };
-        let mut resumes = events.iter().filter(|event| event.name == "RESUME");
-        seen.resume = seen.resume.or(resumes.next().map(|event| event.at_ns));
+        for event in events {
+            match (event.name.as_str(), event.data["status"].as_str()) {
+                ("RESUME", _) => seen.resume = seen.resume.or(Some(event.at_ns)),
+                ("MIGRATION", Some("completed")) => seen.came = Some(event.at_ns),
+                _ => {}
+            }
+        }
         Ok(())
     }
 

@@ -54,7 +54,7 @@ struct Noting {
 }
 
 impl Placement for Noting {
-    fn place(&mut self, batch: Arc<Resolved>) -> Result<(), String> {
+    fn place(&mut self, batch: Arc<Resolved>, _: Option<u64>) -> Result<(), String> {
         self.numbers.lock().unwrap().push(batch.number());
         self.placed.done(batch.number(), batch.memory() as u64);
         Ok(())

@@ -220,6 +220,12 @@ impl Resolved {
         self.contents.bytes().len()
     }
 
+    /// What its pages hold that are not zero, back to back in their order: to be written many at a time.
+    #[must_use]
+    pub fn contents(&self) -> &[u8] {
+        self.contents.bytes()
+    }
+
     /// Its opaque bytes.
     #[must_use]
     pub fn opaque_len(&self) -> usize {

@@ -5,12 +5,14 @@
 //!             250 literals  400 kB, 15 deltas  3 kB     what the encoder made of it; the rest is named or zero
 //!                  │                    │
 //!                  └─ 300 at 1,333 B    └─ 20 at 150 B  what pages of each kind can be expected to cost
+//!                                          15 at 200 B  and what those do that have changed
 //! ```
 //!
 //! What is not said is which page became what. Literals are put down to pages that were never sent first, since only the others can be deltas; of a batch in
 //! which all were sent before, all is theirs, and the last rounds are made of such.
 
 use crate::dirty::Load;
+use crate::rate::portion;
 
 /// What the encoder made of a batch.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -39,6 +41,8 @@ pub(crate) struct Prices {
     page_size: u64,
     never_sent: Average,
     sent_before: Average,
+    /// Of those that were sent before, the ones that had changed.
+    changed: Average,
 }
 
 /// Zero pages that cost a byte: a bit each. A run of them costs a few bytes, however long.
@@ -50,6 +54,7 @@ impl Prices {
             page_size,
             never_sent: Average::EMPTY,
             sent_before: Average::EMPTY,
+            changed: Average::EMPTY,
         }
     }
 
@@ -60,6 +65,9 @@ impl Prices {
         self.never_sent.add(load.never_sent, first_bytes);
         let again = made.bytes().saturating_sub(first_bytes);
         self.sent_before.add(load.sent_before, again);
+        let changed = made.literal_pages.saturating_sub(first);
+        self.changed
+            .add(changed.saturating_add(made.delta_pages), again);
     }
 
     pub(crate) fn of(&self, load: Load) -> u64 {
@@ -75,14 +83,26 @@ impl Prices {
         never_sent.saturating_add(sent_before).saturating_add(zero)
     }
 
-    /// How many pages that were sent before so many bytes are enough for.
+    /// Pages that wait are rewritten all the time: each of them will have changed.
+    pub(crate) fn of_waiting(&self, pages: u64) -> u64 {
+        let changed = self.changed.of(pages);
+        changed.unwrap_or_else(|| {
+            self.of(Load {
+                sent_before: pages,
+                ..Load::default()
+            })
+        })
+    }
+
+    /// A page that has changed costs less than half of one that was never sent.
+    pub(crate) fn deltas_are_short(&self) -> bool {
+        self.changed.of(2 * MEMORY) < self.never_sent.of(MEMORY)
+    }
+
+    /// How many pages may wait for so many bytes.
     pub(crate) fn affordable(&self, bytes: u64) -> u64 {
         // Of a thousand, since one may cost less than a byte.
-        let thousand = self.of(Load {
-            sent_before: 1000,
-            ..Load::default()
-        });
-        portion(bytes, 1000, thousand.max(1))
+        portion(bytes, 1000, self.of_waiting(1000).max(1))
     }
 }
 
@@ -114,12 +134,6 @@ impl Average {
     }
 }
 
-/// `whole × part ÷ of`, for `of` above 0.
-fn portion(whole: u64, part: u64, of: u64) -> u64 {
-    let portion = (u128::from(whole) * u128::from(part)).checked_div(of.into());
-    portion.map_or(0, |portion| u64::try_from(portion).unwrap_or(u64::MAX))
-}
-
 /// What a source that owns its pre-copy still has to bring over, in bytes on the wire.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Costs {
@@ -129,18 +143,11 @@ pub struct Costs {
     pub to_send: u64,
     /// Of the batches that are not acknowledged.
     pub in_flight: u64,
-    /// Of what QEMU can be expected to hand over when it looks for dirty pages for the last time, and that is not to be sent already.
-    pub next_round: u64,
+    /// Of what QEMU can be expected to hand over when it looks for dirty pages for the last time, and that is not to be sent already. None
+    /// until it has done so after its first pass: that one finds all of memory, and says nothing.
+    pub next_round: Option<u64>,
     /// Of what the guest writes in a second.
     pub per_second: u64,
-}
-
-impl Costs {
-    /// What would have to cross if the guest stopped now.
-    #[must_use]
-    pub const fn remaining(&self) -> u64 {
-        self.to_send
-            .saturating_add(self.in_flight)
-            .saturating_add(self.next_round)
-    }
+    /// What waits for the guest's stop is to be sent once more before it.
+    pub stale: bool,
 }

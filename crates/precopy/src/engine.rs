@@ -16,10 +16,11 @@
 //!
 //! This does not lengthen the blackout. Pages that wait would be dirty at the guest's stop anyway; and one that turns out not to be, because
 //! the last round did not touch it, goes at once. To be safe from a wrong guess, what waits is bounded: by a part of the bytes that cross in the
-//! blackout asked for. Of those that wait the coolest go first. What is sent again after a second with nothing else to do keeps deltas short.
+//! blackout asked for. Of those that wait the coolest go first. Where pages have short deltas, which grow while they wait, all are sent once more before
+//! the gate opens, and after each second in which there is nothing else to do.
 //!
 //! **QEMU's pace.** It is read for as long as what is ready takes the link less than a tenth of a second. A page that is rewritten while it waits for the
-//! link is sent once; and the guest's memory is not walked over more often than what is found can be sent.
+//! link is sent once; and the guest's memory is not walked over more often than what is found can be sent: between two rounds nearly all is to be sent first.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -38,12 +39,17 @@ const ROUND_MIN: Duration = Duration::from_millis(50);
 const ENOUGH: Duration = Duration::from_millis(100);
 /// It is read on again when it takes no longer: half of it, so that the link never waits for a thread that sleeps.
 const LITTLE: Duration = Duration::from_millis(50);
+/// QEMU does not walk anew while what is ready, and what is on its way to the link, takes it longer: what is found is not sent before that anyway; and when QEMU
+/// may stop the guest, it is in the way. The link runs dry for less than the time in which QEMU finds the next pages.
+const NEARLY: Duration = Duration::from_millis(20);
 /// The least that is enough, on the wire: a few batches, however slow the link.
 const ENOUGH_MIN: u64 = 1 << 20;
 /// What is enough before the link's rate is known.
 const ENOUGH_UNKNOWN: u64 = 16 << 20;
 /// How long pages wait at most while there is nothing else to do: what waits fits the blackout, so that this takes a small part of the link.
 const REFRESH: Duration = Duration::from_secs(1);
+/// What waits is sent once more before the guest stops when it costs more than a tenth of what may wait: less is not felt.
+const STALE: u64 = 10;
 
 /// Owns what is still to be sent.
 #[derive(Clone, Debug)]
@@ -64,9 +70,12 @@ pub struct Engine {
     took_before: Duration,
     /// QEMU is not read on before this.
     hold_until: Duration,
+    /// QEMU is about to walk anew.
+    between: bool,
     /// There is enough.
     full: bool,
-    hurried: bool,
+    /// The round in which the gate came to be about to open, and what waited was sent.
+    refreshed_in: Option<u64>,
     finished: bool,
 }
 
@@ -95,8 +104,9 @@ impl Engine {
             took: Duration::ZERO,
             took_before: Duration::ZERO,
             hold_until: Duration::ZERO,
+            between: false,
             full: false,
-            hurried: false,
+            refreshed_in: None,
             finished: false,
         }
     }
@@ -127,6 +137,7 @@ impl Engine {
         if self.finished {
             return false;
         }
+        self.between = true;
         let took = now.saturating_sub(self.began);
         if took < ROUND_MIN {
             self.hold_until = self.began.saturating_add(ROUND_MIN);
@@ -199,9 +210,19 @@ impl Engine {
         }
     }
 
-    /// QEMU may stop the guest, or is to see what the link can do: its rounds are not drawn out any more.
-    pub const fn hurry(&mut self) {
-        self.hurried = true;
+    /// The gate is open or about to be ([`Decision::hurries`](crate::Decision::hurries)), or it is not. While it is, QEMU's rounds are not
+    /// drawn out; and as it comes to be, what waits is sent once more if it has short deltas: those at the end will then be of one round.
+    pub fn hurry(&mut self, hurry: bool) {
+        match (self.refreshed_in, hurry) {
+            (None, true) => {
+                if self.is_stale() {
+                    self.map.release_all();
+                }
+                self.refreshed_in = Some(self.map.round());
+            }
+            (Some(_), false) => self.refreshed_in = None,
+            _ => (),
+        }
     }
 
     /// The guest stands still: nothing waits any more.
@@ -232,13 +253,18 @@ impl Engine {
         self.map.counts().pages() == 0 && self.flying.is_empty()
     }
 
-    /// QEMU is to be read on, for a link that takes so many bytes in a second. To be asked at section boundaries only: a QEMU that is
-    /// blocked elsewhere holds locks that the guest wants.
-    pub fn wants_more(&mut self, now: Duration, wire_rate: Option<u64>) -> bool {
+    /// QEMU is to be read on, for a link that takes so many bytes in a second, and the least time that it needs there and back. To be
+    /// asked at section boundaries only: a QEMU that is blocked elsewhere holds locks that the guest wants.
+    pub fn wants_more(
+        &mut self,
+        now: Duration,
+        wire_rate: Option<u64>,
+        round_trip: Duration,
+    ) -> bool {
         if self.finished {
             return true;
         }
-        if !self.hurried && now < self.hold_until {
+        if self.refreshed_in.is_none() && now < self.hold_until {
             return false;
         }
         let (enough, little) = match wire_rate {
@@ -249,6 +275,13 @@ impl Engine {
             None => (ENOUGH_UNKNOWN, ENOUGH_UNKNOWN / 2),
         };
         let ready = self.ready_cost();
+        if self.between {
+            let nearly = volume(wire_rate.unwrap_or(0), round_trip.saturating_add(NEARLY));
+            if ready.saturating_add(self.in_flight_cost()) > nearly {
+                return false;
+            }
+            self.between = false;
+        }
         self.full = ready > if self.full { little } else { enough };
         !self.full
     }
@@ -265,36 +298,51 @@ impl Engine {
     /// What everything that is dirty costs on the wire.
     #[must_use]
     pub fn remaining_cost(&self) -> u64 {
-        let waiting = self.prices.of(Load {
-            sent_before: self.map.counts().waiting,
-            ..Load::default()
-        });
-        self.ready_cost().saturating_add(waiting)
+        self.ready_cost().saturating_add(self.waiting_cost())
+    }
+
+    fn in_flight_cost(&self) -> u64 {
+        let flying = self.flying.values();
+        flying
+            .map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)))
+            .fold(0, u64::saturating_add)
+    }
+
+    fn waiting_cost(&self) -> u64 {
+        self.prices.of_waiting(self.map.counts().waiting)
     }
 
     /// What the gate goes by.
     #[must_use]
     pub fn costs(&self) -> Costs {
-        let flying = self.flying.values();
-        let in_flight = flying.map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)));
-        // What the first pass found is all of memory, and not what is to be expected.
-        let (last, this) = match self.map.round() {
-            0 => (0, 0),
-            1 => (0, self.prices.of(self.fresh)),
-            _ => (self.prices.of(self.last_fresh), self.prices.of(self.fresh)),
+        let this = self.prices.of(self.fresh);
+        let last = self.prices.of(self.last_fresh);
+        // What a round holds was dirtied during the one before. The first is all of memory, and says nothing.
+        let (dirtied, during) = match self.map.round() {
+            0 => (0, Duration::ZERO),
+            1 => (this, self.took),
+            _ => (last, self.took_before),
         };
-        // What this round holds was dirtied during the last one.
-        let (dirtied, during) = if last > 0 || self.map.round() > 1 {
-            (last, self.took_before)
-        } else {
-            (this, self.took)
-        };
+        let per_second = rate(dirtied, during);
+        // This round goes on to be like the last one, and so is what QEMU finds after it. That is too much of rounds that become shorter, but pages
+        // that are written over and over are as many in a short one.
+        let rest = last.saturating_sub(this);
+        let next_round = rest.saturating_add(last.max(this));
         Costs {
             round: self.map.round(),
             to_send: self.remaining_cost(),
-            in_flight: in_flight.fold(0, u64::saturating_add),
-            next_round: last.max(this),
-            per_second: rate(dirtied, during),
+            in_flight: self.in_flight_cost(),
+            next_round: (self.map.round() > 1).then_some(next_round),
+            per_second,
+            stale: self.is_stale(),
+        }
+    }
+
+    /// What waits is worth being sent once more before the guest stops, or is being sent.
+    fn is_stale(&self) -> bool {
+        match self.refreshed_in {
+            Some(round) => round == self.map.round() && self.map.counts().ready() > 0,
+            None => self.waiting_cost() > self.may_wait / STALE && self.prices.deltas_are_short(),
         }
     }
 }

@@ -11,17 +11,34 @@
 //!
 //! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms. A session that does not
 //! always take all that QEMU gives must do so for a while before the gate opens: the drain. One that does needs none.
+//!
+//! A source that owns its pre-copy says what everything costs, after deltas and compression, and what QEMU's last look will bring. What fits then is known well enough
+//! to want more than that it fits: while each round leaves a good deal less than the one before, the gate waits for the next. This costs rounds
+//! that become ever shorter, and the blackout becomes as short as this guest allows on this link.
 
 use core::fmt;
 use core::time::Duration;
 
 use crate::forecast::{DEVICE_STATE, Forecast};
+use crate::rate::volume;
 use crate::rounds::Round;
 
 /// Rounds that have not become smaller after which it is said that they will not.
 const STUCK_ROUNDS: u32 = 3;
 /// A round is smaller than the one before when a tenth of it is gone: less is chance.
-const SMALLER: u64 = 10;
+const SMALLER: u32 = 10;
+
+/// A round that leaves less than three quarters of what the one before left is worth another one: as long as what it leaves, it saves more than
+/// a quarter of the guest's standstill.
+const WORTH: (u32, u32) = (3, 4);
+/// Rounds in a row that were not worth it after which none is expected to be: one alone is often a guest's burst.
+const SETTLED: u32 = 2;
+/// What fits into a twentieth of the time that the guest may stand still is not worth another round: of QEMU's default that is less than
+/// what the switch itself takes.
+const SMALL: u32 = 20;
+/// Of the time that the guest may stand still, the part that pages which wait for it may take: half. The rest is for what is on its way
+/// then, and for what the last round finds.
+const WAITING: u32 = 2;
 
 /// Decides when QEMU may stop the guest.
 #[derive(Clone, Debug)]
@@ -35,6 +52,12 @@ pub struct Gate {
     fits_since: Option<Duration>,
     /// Rounds in a row that did not fit and were not smaller than the one before.
     stuck: u32,
+    /// Of a source that owns its pre-copy: its last round, how long the guest would have stood still at the end of it, and how many in a row
+    /// were not worth it.
+    seen: Option<(u64, Duration)>,
+    settled: u32,
+    /// The shortest of those times.
+    best: Option<Duration>,
 }
 
 impl Gate {
@@ -50,6 +73,9 @@ impl Gate {
             open: false,
             fits_since: None,
             stuck: 0,
+            seen: None,
+            settled: 0,
+            best: None,
         }
     }
 
@@ -69,8 +95,18 @@ impl Gate {
         self.offered = true;
     }
 
-    /// A round has ended.
+    /// Bytes on the wire that pages may cost which wait for the guest's stop.
+    #[must_use]
+    pub fn may_wait(&self) -> u64 {
+        let time = self.max_downtime.saturating_sub(DEVICE_STATE) / WAITING;
+        volume(self.forecast.wire_rate().unwrap_or(0), time)
+    }
+
+    /// A round has ended. Of a source that owns its pre-copy the gate goes by what it says, in whose series rounds that are too short count as one.
     pub fn round(&mut self, now: Duration, ended: Round) {
+        if self.forecast.costs().is_some() {
+            return self.forecast.round(now, ended);
+        }
         // The first pass is all of memory: what comes after it is smaller, whatever the guest does.
         let before = self
             .forecast
@@ -79,7 +115,10 @@ impl Gate {
         self.forecast.round(now, ended);
         let fits = |blackout| blackout <= self.max_downtime;
         let smaller = before.is_none_or(|before| {
-            ended.normal < before.normal.saturating_sub(before.normal / SMALLER)
+            ended.normal
+                < before
+                    .normal
+                    .saturating_sub(before.normal / u64::from(SMALLER))
         });
         self.stuck = if smaller || self.forecast.blackout(now).is_some_and(fits) {
             0
@@ -88,11 +127,47 @@ impl Gate {
         };
     }
 
+    /// Looks whether the series of a source that owns its pre-copy has moved on, and what a round has brought.
+    fn follow(&mut self, now: Duration) {
+        let known = self.forecast.first_pass_is_complete();
+        let Some(costs) = self.forecast.costs().filter(|_| known) else {
+            return;
+        };
+        let Some(blackout) = self.forecast.blackout(now) else {
+            return;
+        };
+        let Some((round, before)) = self.seen else {
+            self.seen = Some((costs.round, blackout));
+            return;
+        };
+        if round == costs.round {
+            return;
+        }
+        self.seen = Some((costs.round, blackout));
+        let (part, of) = WORTH;
+        self.settled = if blackout < before / of * part {
+            0
+        } else {
+            self.settled.saturating_add(1)
+        };
+        // Against the best so far: from one round to the next much is chance.
+        let best = *self.best.get_or_insert(before);
+        if blackout < best - best / SMALLER {
+            self.best = Some(blackout);
+            self.stuck = 0;
+        } else if blackout <= self.max_downtime {
+            self.stuck = 0;
+        } else {
+            self.stuck = self.stuck.saturating_add(1);
+        }
+    }
+
     /// Whether QEMU may stop the guest. Once it may, it always may.
     pub fn decide(&mut self, now: Duration) -> Decision {
         if self.open {
             return Decision::Open;
         }
+        self.follow(now);
         match self.obstacle(now) {
             Some(why) => {
                 self.fits_since = None;
@@ -132,15 +207,20 @@ impl Gate {
             None => return Some(Why::RateUnknown),
         };
         if blackout <= max_downtime {
-            return None;
+            let costs = self.forecast.costs()?;
+            if self.settled < SETTLED && blackout - DEVICE_STATE > max_downtime / SMALL {
+                return Some(Why::Shrinking { blackout });
+            }
+            return costs.stale.then_some(Why::Refreshing);
         }
         Some(if self.stuck >= STUCK_ROUNDS {
+            let (dirty_rate, delivered_rate) = self.forecast.race();
             Why::NotConverging {
                 remaining,
                 blackout,
                 max_downtime,
-                dirty_rate: self.forecast.dirty_rate(),
-                delivered_rate: self.forecast.delivered_rate().unwrap_or(0),
+                dirty_rate,
+                delivered_rate,
             }
         } else {
             Why::TooMuch {
@@ -164,6 +244,20 @@ pub enum Decision {
     Open,
 }
 
+impl Decision {
+    /// QEMU may stop the guest, or soon may: [`Engine::hurry`](crate::Engine::hurry).
+    #[must_use]
+    pub const fn hurries(&self) -> bool {
+        matches!(
+            self,
+            Self::Open
+                | Self::Hold {
+                    why: Why::Draining { .. } | Why::Refreshing
+                }
+        )
+    }
+}
+
 /// Why QEMU waits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Why {
@@ -180,7 +274,7 @@ pub enum Why {
     RateUnknown,
     /// More remains than can be delivered in the time.
     TooMuch {
-        /// Bytes of guest memory.
+        /// Bytes of guest memory, or on the wire where the source owns its pre-copy.
         remaining: u64,
         /// How long the guest would stand still.
         blackout: Duration,
@@ -189,17 +283,24 @@ pub enum Why {
     },
     /// The same, and it does not become less: the guest writes as fast as the link delivers.
     NotConverging {
-        /// Bytes of guest memory.
+        /// Bytes of guest memory, or on the wire where the source owns its pre-copy.
         remaining: u64,
         /// How long the guest would stand still.
         blackout: Duration,
         /// How long it may.
         max_downtime: Duration,
-        /// Bytes that the guest dirties in a second.
+        /// Bytes that the guest dirties in a second, counted alike.
         dirty_rate: u64,
         /// Bytes that are delivered in a second.
         delivered_rate: u64,
     },
+    /// It fits, and each round leaves a good deal less than the one before: another is worth it.
+    Shrinking {
+        /// How long the guest would stand still.
+        blackout: Duration,
+    },
+    /// It fits. What waits for the guest's stop is sent once more before it.
+    Refreshing,
     /// It fits. QEMU is to see the link's full speed before it is let through: take all that it gives.
     Draining {
         /// For how long still.
@@ -240,6 +341,13 @@ impl fmt::Display for Why {
                 dirty_rate / MIB,
                 delivered_rate / MIB
             ),
+            Self::Shrinking { blackout } => write!(
+                f,
+                "the guest would stand still for {blackout:.0?}, and after another round for less"
+            ),
+            Self::Refreshing => {
+                f.write_str("what remains fits; what is rewritten all the time is sent once more")
+            }
             Self::Draining { left } => {
                 write!(f, "what remains fits; at full speed for another {left:.0?}")
             }

@@ -10,7 +10,7 @@
 //! before that is for nothing. Rounds become shorter towards the end, and so this asks ever more of a page: what is rewritten every ten seconds
 //! is hot while rounds take ten seconds, and is not when they take a tenth of one.
 //!
-//! A page that comes and goes is hot as well when it came in most of the rounds. How many they were is its heat.
+//! A page that comes and goes is hot as well when it came in one of the last two and in most of all. How many they were is its heat.
 
 /// Rounds that a history holds.
 pub(crate) const ROUNDS: u32 = u8::BITS;
@@ -29,7 +29,7 @@ pub(crate) const fn heat(history: u8) -> u8 {
         history >> 1
     };
     let rounds = known.count_ones();
-    if known & 0b11 == 0b11 || rounds >= MOST {
+    if known & 0b11 == 0b11 || (known & 0b11 != 0 && rounds >= MOST) {
         // At most eight.
         rounds.to_le_bytes()[0]
     } else {

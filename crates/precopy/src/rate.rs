@@ -26,6 +26,12 @@ pub(crate) fn time(bytes: u64, rate: u64) -> Option<Duration> {
     Some(Duration::from_nanos(narrow(nanos)))
 }
 
+/// `whole × part ÷ of`; 0 where that is 0.
+pub(crate) fn portion(whole: u64, part: u64, of: u64) -> u64 {
+    let portion = (u128::from(whole) * u128::from(part)).checked_div(of.into());
+    portion.map_or(0, narrow)
+}
+
 fn narrow(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -97,6 +97,26 @@ impl VersionMap {
         u64::from(version).checked_sub(1)
     }
 
+    /// The newest batch with a content of any of these pages, if there is one; of what the map does not have there is none.
+    #[must_use]
+    pub fn newest_of(&self, first: Address, run: u64) -> Option<u64> {
+        let block = self.blocks.get(usize::from(first.block))?;
+        let end = first.page.checked_add(run)?.min(block.pages);
+        let mut newest = 0;
+        let mut page = first.page;
+        while page < end {
+            let (chunk, within) = place(page);
+            let chunk_end = end.min((page / CHUNK_PAGES + 1) * CHUNK_PAGES);
+            let (_, last) = place(chunk_end - 1);
+            if let Some(Some(chunk)) = block.chunks.get(chunk) {
+                let versions = chunk.versions.get(within..=last).unwrap_or_default();
+                newest = versions.iter().copied().fold(newest, u32::max);
+            }
+            page = chunk_end;
+        }
+        u64::from(newest).checked_sub(1)
+    }
+
     /// The digest over all versions, as `proto/WIRE.md` says.
     pub fn digest(&mut self, algorithm: Algorithm) -> [u8; DIGEST_LEN] {
         let mut whole = Hasher::new(algorithm);
@@ -268,6 +288,12 @@ mod tests {
                 }
                 for (&page, &batch) in &model {
                     prop_assert_eq!(map.newest(page), Some(batch));
+                }
+                let first = Address { block: 0, page: 2 };
+                for run in [0, 1, 9, CHUNK_PAGES, u64::MAX - 2] {
+                    let pages = model.range(first..).take_while(|(page, _)| page.block == 0 && page.page - 2 < run);
+                    let newest = pages.map(|(_, &batch)| batch).max();
+                    prop_assert_eq!(map.newest_of(first, run), newest);
                 }
                 // Both, so that a cached digest of one is not taken for the other's.
                 for algorithm in [Algorithm::Blake3, Algorithm::Sha256] {

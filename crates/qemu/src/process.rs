@@ -3,10 +3,10 @@
 //! A descriptor of the process, not its number: a number may be another process's by the time it is used.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -59,14 +59,24 @@ impl Process {
 pub(crate) fn qemu(socket: impl AsFd) -> Option<u32> {
     let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
     let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?;
-    let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let program = match fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(program) => program,
+        // The program of another user's process is not shown, and its name is: the first 15 bytes.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.into()
+        }
+        Err(_) => return None,
+    };
     is_qemu(&program).then_some(pid)
 }
 
-/// By the names that QEMU's programs have in distributions: `qemu-system-x86_64`, `qemu-kvm`, `kvm`.
+/// By the names that QEMU's programs have in distributions: `qemu-system-x86_64`, `qemu-kvm`, `kvm`. libvirt's daemon, which
+/// makes the control sockets of its guests, has one of the kind.
 fn is_qemu(program: &Path) -> bool {
     let name = program.file_name().and_then(OsStr::to_str);
-    name.is_some_and(|name| name.contains("qemu") || name.starts_with("kvm"))
+    name.is_some_and(|name| {
+        !name.starts_with("virtqemud") && (name.contains("qemu") || name.starts_with("kvm"))
+    })
 }
 
 #[cfg(test)]
@@ -81,10 +91,16 @@ mod tests {
             "/usr/bin/qemu-system-x86_64",
             "/usr/libexec/qemu-kvm (deleted)",
             "/usr/bin/kvm",
+            "qemu-system-x86\n",
         ] {
             assert!(is_qemu(Path::new(program)), "{program}");
         }
-        for program in ["/usr/bin/socat1", "/usr/sbin/libvirtd", "/usr/bin/ssh"] {
+        for program in [
+            "/usr/bin/socat1",
+            "/usr/sbin/libvirtd",
+            "/usr/sbin/virtqemud",
+            "/usr/bin/ssh",
+        ] {
             assert!(!is_qemu(Path::new(program)), "{program}");
         }
     }

@@ -20,13 +20,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use sealift_qemu::ram::Want;
 use sealift_qemu::{Address, AddressError};
 use sealift_seal::Suite;
 
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 
 use crate::reporter::{Face, Stdout};
-use crate::units::MaxDowntime;
+use crate::units::{MaxDowntime, MemoryBudget};
 
 /// Who this host is.
 #[derive(Args, Clone, Debug)]
@@ -94,6 +95,10 @@ pub struct Transfer {
     /// The key exchange to insist on [default: the best that both ends have].
     #[arg(long, value_name = "NAME", value_enum)]
     suite: Option<SuiteName>,
+    /// The most memory that sealift takes on this host, beside a four-hundredth of the guest's: what it does not need for what is on its
+    /// way keeps copies of pages that were sent, so that only their changes are sent again. At least 128MiB, which keeps none.
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    pub memory_budget: MemoryBudget,
     /// How the guest's memory is read.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Access::Auto)]
     pub access: Access,
@@ -140,6 +145,17 @@ pub enum Access {
     Process,
     /// Only as QEMU sends and takes it. Needs no privilege.
     Stream,
+}
+
+impl From<Access> for Want {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Auto => Self::Auto,
+            Access::Mapped => Self::Mapped,
+            Access::Process => Self::Process,
+            Access::Stream => Self::Stream,
+        }
+    }
 }
 
 /// A suite's name on the command line.

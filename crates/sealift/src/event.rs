@@ -50,6 +50,8 @@ pub enum What {
     },
     /// The receiver takes the guest.
     Admitted(Admitted),
+    /// It is settled how a RAM block that this end may reach by itself is reached.
+    Access(BlockAccess),
     /// A stage has begun.
     Stage {
         /// Which.
@@ -192,6 +194,17 @@ impl Access {
             Self::Process => "process",
         }
     }
+}
+
+/// How one RAM block is reached.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockAccess {
+    /// The block, by QEMU's name.
+    pub block: String,
+    /// How.
+    pub access: Access,
+    /// Why so.
+    pub access_reason: String,
 }
 
 /// A walk through memory.

@@ -135,6 +135,45 @@ impl fmt::Display for MaxDowntime {
     }
 }
 
+/// Memory that a session may take on a host, beside a small part of the guest's size.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct MemoryBudget(u64);
+
+impl MemoryBudget {
+    /// What batches take that are on their way, and what works on them: 96 MiB that a receiver may hold, and a few MiB for each thread.
+    const WORKING: u64 = 128 << 20;
+    /// The most that both ends can agree on.
+    const MOST: u64 = 1 << 40;
+
+    /// What is left of it for contents that were sent, to be named again.
+    #[must_use]
+    pub const fn for_contents(self) -> u64 {
+        self.0 - Self::WORKING
+    }
+}
+
+impl FromStr for MemoryBudget {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (amount, unit) = Amount::split(text)?;
+        let factor = find(SIZES, unit).ok_or(UnitError::Unit("MiB or GiB, as in 512MiB"))?;
+        match amount.times(factor)? {
+            ..Self::WORKING => Err(UnitError::TooSmall("128MiB")),
+            bytes if bytes > Self::MOST => Err(UnitError::Above("1TiB")),
+            bytes => Ok(Self(bytes)),
+        }
+    }
+}
+
+impl fmt::Display for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |&&(_, factor): &&(&str, u64)| self.0.is_multiple_of(factor);
+        let (unit, factor) = SIZES.iter().rev().find(fits).unwrap_or(&("B", 1));
+        write!(f, "{}{unit}", self.0 / factor)
+    }
+}
+
 /// The factor of a unit: by its exact name, or, where no unit differs from it by case alone, by any case.
 fn find(units: &[(&str, u64)], name: &str) -> Option<u64> {
     let spelt_out = |unit: &str| unit.ends_with("bit") || unit.ends_with("iB");

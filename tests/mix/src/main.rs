@@ -13,12 +13,15 @@
 //! The kernel gives its unknown parameters to process 1 as environment, and the console as standard output: nothing needs to be mounted.
 #![forbid(unsafe_code)]
 
+mod load;
 mod page;
 mod random;
 
 use std::io::Write as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use load::Load;
 use page::Page;
 use random::Random;
 
@@ -43,6 +46,8 @@ fn main() -> std::io::Result<()> {
 
 /// What the guest is to do, from the kernel's command line.
 struct Plan {
+    /// What is in its pages, and what becomes of it.
+    load: Load,
     /// Pages that it has.
     pages: u64,
     /// The first so many are rewritten.
@@ -63,6 +68,7 @@ impl Plan {
         };
         let pages = number("mix_mib", 512).max(1) * PAGES_PER_MIB;
         Self {
+            load: Load::named(&std::env::var("mix_load").unwrap_or_default()),
             pages,
             hot: (number("mix_hot_mib", 64).max(1) * PAGES_PER_MIB).min(pages),
             rate: number("mix_rate", 2000),
@@ -73,6 +79,7 @@ impl Plan {
 
 /// The pages, and what is to be in them.
 struct Memory {
+    load: Load,
     pages: Vec<Page>,
     /// The version that each page must have: an old content of a page is whole in itself.
     versions: Vec<u64>,
@@ -87,9 +94,10 @@ impl Memory {
         let count = usize::try_from(plan.pages).unwrap_or(usize::MAX);
         let mut pages = vec![Page::EMPTY; count];
         for (index, page) in (0..).zip(&mut pages) {
-            page.fill(index);
+            page.fill(index, 0, plan.load.kind(index));
         }
         Self {
+            load: plan.load,
             versions: vec![0; pages.len()],
             pages,
             random: Random::new(0),
@@ -121,6 +129,9 @@ impl Memory {
                 self.report(lines, now, stall)?;
                 stall = Duration::ZERO;
             }
+            if let Some(nap) = self.load.nap() {
+                thread::sleep(nap);
+            }
         }
     }
 
@@ -142,7 +153,8 @@ impl Memory {
             ))?;
         }
         // Counted once, not in every sweep.
-        self.pages[place].fill(place as u64);
+        let index = place as u64;
+        self.pages[place].fill(index, 0, self.load.kind(index));
         self.versions[place] = 0;
         Ok(())
     }
@@ -152,7 +164,11 @@ impl Memory {
         let place = self.random.below(hot);
         self.judge(place)?;
         self.versions[place] += 1;
-        self.pages[place].rewrite(place as u64, self.versions[place], &mut self.random);
+        let (page, index, version) = (&mut self.pages[place], place as u64, self.versions[place]);
+        match self.load.renewed(index) {
+            Some(kind) => page.fill(index, version, kind),
+            None => page.rewrite(index, version, &mut self.random),
+        }
         self.written += 1;
         Ok(())
     }

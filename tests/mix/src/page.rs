@@ -55,7 +55,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Of every 16 pages 2 are random, 4 log, 6 heap, 3 sparse and 1 repeated.
-    pub(crate) fn of(index: u64) -> Self {
+    pub(crate) fn mixed(index: u64) -> Self {
         match index % 16 {
             0 | 1 => Self::Random,
             2..=5 => Self::Log,
@@ -64,17 +64,26 @@ impl Kind {
             _ => Self::Repeated,
         }
     }
+
+    /// Of every 10 pages 9 are random and 1 is log.
+    pub(crate) fn mostly_random(index: u64) -> Self {
+        match index % 10 {
+            0..=8 => Self::Random,
+            _ => Self::Log,
+        }
+    }
 }
 
 impl Page {
     /// Zeros, which is not a whole page: memory before it is filled.
     pub(crate) const EMPTY: Self = Self([0; WORDS]);
 
-    /// Fills it as the page with this index, in version 0.
-    pub(crate) fn fill(&mut self, index: u64) {
-        let mut random = Random::new(index);
+    /// Fills it as the page with this index, in this version: every version has contents of its own.
+    pub(crate) fn fill(&mut self, index: u64, version: u64, kind: Kind) {
+        // No guest has so many pages that the two meet.
+        let mut random = Random::new(index ^ version << 32);
         let contents = &mut self.0[HEAD..];
-        match Kind::of(index) {
+        match kind {
             Kind::Random => contents.fill_with(|| random.next()),
             Kind::Log => log(contents, &mut random),
             Kind::Heap => heap(contents, index, &mut random),
@@ -86,7 +95,7 @@ impl Page {
             }
             Kind::Repeated => contents.fill(REPEATED),
         }
-        self.close(index, 0);
+        self.close(index, version);
     }
 
     /// Puts some random words anywhere, and makes it this version.
@@ -156,7 +165,7 @@ mod tests {
 
     fn filled(index: u64) -> Page {
         let mut page = Page::EMPTY;
-        page.fill(index);
+        page.fill(index, 0, Kind::mixed(index));
         page
     }
 
@@ -193,7 +202,7 @@ mod tests {
 
     #[test]
     fn of_sixteen_pages_each_kind_has_its_share() {
-        let count = |kind| (0..16).filter(|&index| Kind::of(index) == kind).count();
+        let count = |kind| (0..16).filter(|&index| Kind::mixed(index) == kind).count();
         let kinds = [
             Kind::Random,
             Kind::Log,
@@ -202,6 +211,20 @@ mod tests {
             Kind::Repeated,
         ];
         assert_eq!(kinds.map(count), [2, 4, 6, 3, 1]);
+        let random = |&index: &u64| Kind::mostly_random(index) == Kind::Random;
+        assert_eq!((0..10).filter(random).count(), 9);
+    }
+
+    #[test]
+    fn a_page_that_is_filled_anew_has_hardly_a_word_of_the_old() {
+        for kind in [Kind::Random, Kind::Log, Kind::Heap] {
+            let (mut old, mut new) = (Page::EMPTY, Page::EMPTY);
+            old.fill(3, 0, kind);
+            new.fill(3, 1, kind);
+            assert!(new.is_whole(3, 1));
+            let same = old.0.iter().zip(&new.0).filter(|(a, b)| a == b).count();
+            assert!(same < 16, "{kind:?}: {same}");
+        }
     }
 
     #[test]

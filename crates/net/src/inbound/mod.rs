@@ -16,7 +16,7 @@ mod placed;
 mod sequencer;
 mod worker;
 
-pub use placed::Placed;
+pub use placed::{Closed, Placed};
 use sealift_session::flight::{HELD_MAX, WINDOW_MAX};
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Decoder, Layout, Mirror, Resolved};
+use sealift_pages::{Address, Decoder, Layout, Mirror, Resolved};
 use sealift_precopy::VersionMap;
 use sealift_seal::{Keyed, Ledger, Opener, Receiver};
 use sealift_session::control::Epoch;
@@ -71,11 +71,23 @@ pub enum Way {
 
 /// Takes the batches, in order.
 pub trait Placement: Send {
-    /// Takes a batch. It must not wait: what takes time is for threads of its own, which tell [`Placed`] when they are done.
+    /// Takes a batch. What takes time is for threads of its own, which tell [`Placed`] when they are done. It may wait for these, by
+    /// [`Placed::wait_until`], and for nothing else.
+    ///
+    /// `over` is the newest batch before this one that has put any of the same pages: once all up to that are in place, this one may be put over them.
     ///
     /// # Errors
     /// When the batch cannot be placed; the session ends.
-    fn place(&mut self, batch: Arc<Resolved>) -> Result<(), String>;
+    fn place(&mut self, batch: Arc<Resolved>, over: Option<u64>) -> Result<(), String>;
+
+    /// Reads back the content that a page has by this batch, which must be the newest that has put it, and may wait until it is in place.
+    /// Returns false where it cannot be read back.
+    ///
+    /// # Errors
+    /// When it could be, and cannot any more; the session ends.
+    fn content(&mut self, _page: Address, _batch: u64, _into: &mut [u8]) -> Result<bool, String> {
+        Ok(false)
+    }
 }
 
 /// What the way in tells whoever drives the session.
@@ -327,7 +339,7 @@ impl Shared {
         // Behind the lock, so that nobody is between looking and waiting.
         drop(lock(&self.announced));
         self.announcement.notify_all();
-        self.placed.wake();
+        self.placed.close();
     }
 
     fn is_closed(&self) -> bool {

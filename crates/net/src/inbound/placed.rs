@@ -1,6 +1,6 @@
-//! The book of what was placed: what is to be acknowledged, and how much memory waits.
+//! The book of what was placed: what is to be acknowledged, how much memory waits, and who waits for what.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use sealift_session::control::BatchRanges;
@@ -21,11 +21,17 @@ struct Book {
     arrivals: Mutex<Owed>,
     /// Bytes that have arrived and are not placed.
     held: AtomicU64,
-    /// For who waits until less is held.
+    /// For who waits until less is held, or something is in place.
     freeing: Mutex<()>,
     freed: Condvar,
+    /// The way in was closed: nobody waits any more.
+    closed: AtomicBool,
     events: UnboundedSender<Event>,
 }
+
+/// The way in was closed: the session has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Closed;
 
 #[derive(Debug)]
 struct Owed {
@@ -47,6 +53,7 @@ impl Placed {
                 held: AtomicU64::new(0),
                 freeing: Mutex::new(()),
                 freed: Condvar::new(),
+                closed: AtomicBool::new(false),
                 events,
             }),
         }
@@ -103,8 +110,28 @@ impl Placed {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Waits until it is so, which is asked again after each [`Placed::done`] and [`Placed::wake`].
+    ///
+    /// # Errors
+    /// When the way in is closed first.
+    pub fn wait_until(&self, ready: impl Fn() -> bool) -> Result<(), Closed> {
+        let is_closed = || self.book.closed.load(Ordering::SeqCst);
+        let is_ready = std::cell::Cell::new(false);
+        self.wait_while(|| {
+            is_ready.set(ready());
+            !is_ready.get() && !is_closed()
+        });
+        is_ready.get().then_some(()).ok_or(Closed)
+    }
+
+    /// Nobody is to wait any more.
+    pub(super) fn close(&self) {
+        self.book.closed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
     /// Lets who waits look again.
-    pub(super) fn wake(&self) {
+    pub fn wake(&self) {
         // Behind the lock, so that nobody is between looking and waiting.
         drop(lock(&self.book.freeing));
         self.book.freed.notify_all();

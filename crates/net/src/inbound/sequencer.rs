@@ -1,11 +1,12 @@
 //! The one thread that sees all batches, in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Decoded, Mirror, Nowhere};
+use sealift_pages::{Address, Decoded, External, Mirror, Unresolved};
+use sealift_precopy::VersionMap;
 
 use super::{Broken, Placement, Shared};
 use crate::lock::lock;
@@ -37,12 +38,23 @@ impl Sequencer {
     }
 
     fn place(&mut self, decoded: Decoded) -> Result<(), Broken> {
-        let resolved = self.mirror.resolve(decoded, &mut Nowhere);
-        let batch = resolved.map_err(|unresolved| Broken::Resolve(unresolved.into()))?;
+        let mut back = Back {
+            placement: &mut *self.placement,
+            versions: &self.shared.versions,
+        };
+        let resolved = self.mirror.resolve(decoded, &mut back);
+        let batch = resolved.map_err(|unresolved| match unresolved {
+            Unresolved::Unresolvable(unresolvable) => Broken::Resolve(unresolvable),
+            Unresolved::Lost(why) => Broken::Placement(why),
+        })?;
         batch.verify().map_err(Broken::Altered)?;
-        let mut pages = 0;
+        let (mut pages, mut over) = (0, None);
         {
             let mut versions = lock(&self.shared.versions);
+            // All before the first stamp: a page may be in it twice.
+            for (first, run) in batch.addresses() {
+                over = over.max(versions.newest_of(first, run));
+            }
             for (first, run) in batch.addresses() {
                 versions
                     .stamp(first, run, batch.number())
@@ -51,6 +63,29 @@ impl Sequencer {
             }
         }
         self.shared.pages.fetch_add(pages, Ordering::Relaxed);
-        self.placement.place(batch).map_err(Broken::Placement)
+        self.placement.place(batch, over).map_err(Broken::Placement)
+    }
+}
+
+/// Contents that are read back from where they were placed: what the mirror has no longer.
+struct Back<'a> {
+    placement: &'a mut dyn Placement,
+    /// As of the batch before the one at hand.
+    versions: &'a Mutex<VersionMap>,
+}
+
+impl External for Back<'_> {
+    type Lost = String;
+
+    fn holds(&self, _: u16) -> bool {
+        // The mirror keeps what it always keeps: placing may come to its end, and what was agreed on must still be there then.
+        false
+    }
+
+    fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, String> {
+        if lock(self.versions).newest(page) != Some(batch) {
+            return Ok(false);
+        }
+        self.placement.content(page, batch, into)
     }
 }

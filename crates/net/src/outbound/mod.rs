@@ -28,12 +28,12 @@ use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
 use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Store, Tally};
-use sealift_precopy::{Engine, NoSuchPage, VersionMap};
+use sealift_precopy::{Costs, Engine, NoSuchPage, VersionMap};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
 use sealift_session::flight::{Delivered, Flight, Latency, Rates, Unaccounted, Underway};
@@ -187,8 +187,8 @@ pub struct Standing {
     pub tally: Tally,
     /// There is more to send than the window has room for.
     pub waiting: bool,
-    /// Pages that are dirty and to be read, with direct access.
-    pub dirty: u64,
+    /// What is dirty and on its way, as it will cost, with direct access.
+    pub costs: Option<Costs>,
 }
 
 /// The way out. Dropping it closes it.
@@ -236,6 +236,7 @@ impl Outbound {
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
             layout,
+            placed: RwLock::default(),
             room: Condvar::new(),
             work: Condvar::new(),
             taken: Condvar::new(),
@@ -301,15 +302,28 @@ impl Outbound {
         self.shared.acknowledge(ranges)
     }
 
+    /// The receiver has these blocks' pages in its guest's memory: whatever they got last can be named from now on, however old it is.
+    pub fn placed(&self, blocks: &[u16]) {
+        let placed = &self.shared.placed;
+        let mut placed = placed.write().unwrap_or_else(PoisonError::into_inner);
+        placed.extend(blocks);
+    }
+
     /// How many bytes of content each channel may have on the way.
     pub fn set_window(&self, bytes: u64) {
         lock(&self.shared.book).flight.set_window(bytes);
         self.shared.there_is_room();
     }
 
-    /// How many bytes of content make a batch of pages that are read directly.
-    pub fn set_batch(&self, bytes: u64) {
-        lock(&self.shared.book).batch = bytes.min(CONTENT_MAX);
+    /// How pages that are read directly are to go: in batches of so many bytes; for how many bytes on the wire they may wait for the guest's
+    /// stop; and whether that is near.
+    pub fn set_pace(&self, batch: u64, may_wait: u64, hurry: bool) {
+        let mut book = lock(&self.shared.book);
+        book.batch = batch.min(CONTENT_MAX);
+        if let Some(engine) = &mut book.engine {
+            engine.may_wait(may_wait);
+            engine.hurry(hurry);
+        }
     }
 
     /// Where it stands.
@@ -319,7 +333,7 @@ impl Outbound {
         let book = lock(&self.shared.book);
         let flight = &book.flight;
         let engine = book.engine.as_ref();
-        let dirty = engine.map_or(0, |engine| engine.dirty().pages());
+        let ready = engine.is_some_and(|engine| engine.has_work(now));
         Standing {
             batches: flight.next(),
             in_flight: flight.in_flight(),
@@ -328,8 +342,8 @@ impl Outbound {
             latency: flight.latency(),
             wire: self.shared.wire.load(Ordering::Relaxed),
             tally: *lock(&self.shared.tally),
-            waiting: self.shared.waiting.load(Ordering::Relaxed) > 0 || dirty > 0,
-            dirty,
+            waiting: self.shared.waiting.load(Ordering::Relaxed) > 0 || ready,
+            costs: engine.map(Engine::costs),
         }
     }
 

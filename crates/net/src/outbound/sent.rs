@@ -7,6 +7,8 @@
 //!   newest as of 12    a: 7         b: 9          c: not known any more
 //! ```
 
+use std::sync::PoisonError;
+
 use sealift_pages::{Address, Sent};
 
 use super::shared::{Before, Shared};
@@ -29,7 +31,10 @@ impl Sent for Earlier<'_> {
         (newest < self.number).then_some(newest)
     }
 
-    fn reaches(&mut self, _: Address, batch: u64) -> bool {
-        self.number.saturating_sub(batch) <= self.shared.layout.agreed().oldest
+    fn reaches(&mut self, page: Address, batch: u64) -> bool {
+        let placed = &self.shared.placed;
+        let placed = placed.read().unwrap_or_else(PoisonError::into_inner);
+        placed.contains(&page.block)
+            || self.number.saturating_sub(batch) <= self.shared.layout.agreed().oldest
     }
 }

@@ -6,9 +6,9 @@
 //!   taken    the reader of QEMU's stream waits      pages were taken off the dirty map
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sealift_pages::{Address, Draft, Layout, Store, Tally};
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) store: Mutex<Store>,
     /// The guest's memory, with direct access.
     pub(super) memory: Option<Arc<dyn Memory>>,
+    /// Blocks whose pages the receiver has in its guest's memory.
+    pub(super) placed: RwLock<BTreeSet<u16>>,
     pub(super) room: Condvar,
     pub(super) work: Condvar,
     pub(super) taken: Condvar,

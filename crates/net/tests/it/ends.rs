@@ -118,7 +118,7 @@ pub(crate) struct Arriving {
 struct Shelf(Sender<Arc<Resolved>>);
 
 impl Placement for Shelf {
-    fn place(&mut self, batch: Arc<Resolved>) -> Result<(), String> {
+    fn place(&mut self, batch: Arc<Resolved>, _: Option<u64>) -> Result<(), String> {
         self.0.send(batch).map_err(|error| error.to_string())
     }
 }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Both see the same pages, so this needs no mapping of sealift's own, and thus no `unsafe` and no SIGBUS when somebody cuts
-//! the file. A hole reads as zeros without being filled, and a page that is written whole is not cleared first.
+//! the file; a mapping would be faster for single pages (docs/QEMU.md). A hole reads as zeros without being filled, and a page
+//! that is written whole is not cleared first.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

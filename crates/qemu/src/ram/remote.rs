@@ -5,10 +5,10 @@
 //!   write   pwrite, /proc/PID/mem
 //! ```
 //!
-//! `process_vm_readv` reads 1.6 to 1.8 times as fast, but names the process by its number. What was read is believed
-//! only if QEMU is found alive afterwards, so a number that is another's by now does no harm; a write could do some, and takes
-//! the descriptor, which is this process's for ever. A destination's first writes wait for the kernel to find memory, and
-//! the two are then equally fast.
+//! `process_vm_readv` reads 1.3 to 1.5 times as fast (docs/QEMU.md), but names the process by its number. What was read is
+//! believed only if QEMU is found alive afterwards, so a number that is another's by now does no harm. A write could do
+//! some, and takes the descriptor, which is of this one process for ever; most of a destination's writes are a page's first, and
+//! for these the two are equally fast.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSliceMut};

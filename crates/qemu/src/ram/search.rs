@@ -46,7 +46,7 @@ pub(super) fn search(
 ) -> Result<Reach, Nowhere> {
     let Some((pid, process)) = machine.pid().zip(machine.process()) else {
         return Err(Nowhere::Reason(
-            "QEMU's process is not known, since the control socket is not its own unix socket"
+            "QEMU's process is not known: the control socket is not its own unix socket, or its process is hidden"
                 .to_owned(),
         ));
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sealift_qemu::Address;
 
-use super::{Endpoint, Identity, Output, Records, qmp};
+use super::{Access, Endpoint, Identity, Output, Records, qmp};
 use crate::reporter::Stdout;
 
 /// Take a guest from another host.
@@ -48,6 +48,16 @@ pub struct Arguments {
     /// QEMU's control socket: unix:PATH, the path alone, or tcp:HOST:PORT.
     #[arg(long, value_name = "PATH", value_parser = qmp)]
     pub qmp: Option<Address>,
+    /// How the guest's memory is reached: through QEMU's stream, or by sealift itself, in the shared file behind it (mapped) or in QEMU's
+    /// process. These need --qmp, and root, the capability to trace processes, or QEMU's own user. A way that is named and not there is an error.
+    #[arg(
+        long,
+        value_name = "WAY",
+        value_enum,
+        default_value_t,
+        conflicts_with = "file"
+    )]
+    pub access: Access,
     /// End after one session; without --qemu it always does.
     #[arg(long, conflicts_with = "file")]
     once: bool,

@@ -171,15 +171,19 @@ impl Arrival {
             Some(_) => admission::decide(considering.admission(), taken.waiting.as_ref()),
         };
         let ready = match decided {
-            Ok(free) => taken.prepare().await.map(|()| free).map_err(|why| {
-                let why = format!("the destination's QEMU cannot be made ready: {why}");
-                admission::refused(RefusalKind::Destination, &why)
-            }),
+            Ok(free) => ready(&mut taken, &considering)
+                .await
+                .map(|()| free)
+                .map_err(|why| {
+                    let why = format!("the destination's QEMU cannot be made ready: {why}");
+                    admission::refused(RefusalKind::Destination, &why)
+                }),
             Err(refused) => Err(refused),
         };
         let (free, turn) = match (ready, turn) {
             (Ok(free), Some(turn)) => (free, turn),
             (Err(refused), _) => {
+                taken.put_back(&self.here.voice.of(session)).await;
                 let name = considering.admission().name.as_str().to_owned();
                 let why = refused.explanation.as_str().to_owned();
                 let _ = self.sender.send(considering.refuse(refused));
@@ -262,6 +266,12 @@ impl Arrival {
             _ => ending::found(failed),
         }
     }
+}
+
+/// Makes the destination's QEMU ready for this guest.
+async fn ready(taken: &mut Taken, considering: &Considering) -> Result<(), String> {
+    taken.prepare().await?;
+    taken.reach(&considering.admission().blocks).await
 }
 
 fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Invalid> {

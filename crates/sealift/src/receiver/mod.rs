@@ -7,9 +7,13 @@
 
 mod admission;
 mod arrival;
+#[cfg(test)]
+mod batches;
 mod export;
 mod opening;
+mod placer;
 mod qemu_says;
+mod reached;
 mod reins;
 mod relay;
 mod restore;
@@ -152,6 +156,7 @@ fn prepare(
         target: Arc::new(Target {
             endpoint,
             control: arguments.qmp.clone(),
+            access: arguments.access.into(),
         }),
         busy: Arc::default(),
         journals,

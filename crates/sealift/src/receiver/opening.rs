@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift::event::{Access, Admitted, Guest, Peer, Stage, What};
+use sealift::event::{Admitted, Guest, Peer, Stage, What};
 use sealift::outcome::{Ending, Teller};
 use sealift_identity::Side;
 use sealift_identity::journal::About;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Sender};
-use sealift_net::inbound::{Inbound, Lane, Placed, Plan, Standing, Way};
+use sealift_net::inbound::{Inbound, Lane, Placed, Placement, Plan, Standing, Way};
 use sealift_net::lane;
 use sealift_precopy::VersionMap;
 use sealift_seal::Receiver;
@@ -26,6 +26,8 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use super::placer::{self, Beside, Placer, Pongs};
+use super::reached::Reached;
 use super::reins::Reins;
 use super::relay::Relay;
 use super::session::{Session, Sources};
@@ -228,29 +230,46 @@ impl Arriving {
             managed,
             verify: agreed.offer.verify_full,
         });
-        let story = self.story(&agreed);
+        let reached = self.taken.reached.take().unwrap_or_default();
+        let story = self.story(&agreed, &reached);
         let memory = Memory::of(&agreed.admission.blocks, agreed.digest);
         let choice = agreed.choice.clone();
 
         let (events, from_inbound) = mpsc::unbounded_channel();
         let (says, from_qemu) = mpsc::unbounded_channel();
         let (relayed, from_relay) = mpsc::unbounded_channel();
+        let (placing, from_placer) = mpsc::unbounded_channel();
         let placed = Placed::new(events.clone());
-        let started = qemu_says::listen(main.reader, says)
+        let pongs = Pongs::new(placed.clone());
+        let beside = Beside::new(placed.clone());
+        let page_size = agreed.layout.page_size();
+        let pages = pages(&agreed);
+        let started = qemu_says::listen(main.reader, Some(pongs.clone()), says)
             .and_then(|()| {
-                Relay::start(
-                    main.writer,
-                    agreed.layout.page_size(),
-                    !managed,
-                    self.taken.connector(),
-                    placed.clone(),
-                    relayed,
-                )
+                let connector = self.taken.connector();
+                let beside = beside.clone();
+                Relay::start(main.writer, page_size, !managed, connector, beside, relayed)
+            })
+            .and_then(|(relay, clearance)| {
+                let placement: Box<dyn Placement> = match reached.memory() {
+                    None => Box::new(relay),
+                    Some(memory) => {
+                        let plan = placer::Plan {
+                            memory,
+                            page_size,
+                            pages: pages.clone(),
+                            threads: crate::workers(),
+                            pongs,
+                        };
+                        Box::new(Placer::start(plan, relay, beside, placing)?)
+                    }
+                };
+                Ok((placement, clearance))
             })
             .map_err(Error::Thread)
-            .and_then(|(relay, clearance)| {
-                let plan = plan(agreed);
-                let inbound = Inbound::start(plan, lanes, Box::new(relay), placed.clone(), events)?;
+            .and_then(|(placement, clearance)| {
+                let plan = plan(agreed, &pages);
+                let inbound = Inbound::start(plan, lanes, placement, placed.clone(), events)?;
                 Ok((inbound, clearance))
             });
         let (inbound, clearance) = match started {
@@ -276,12 +295,14 @@ impl Arriving {
             handoff,
             journal,
             story,
+            reached,
             choice,
             _turn: self.turn,
         };
         let sources = Sources {
             inbound: from_inbound,
             relay: from_relay,
+            placer: from_placer,
             qemu: from_qemu,
             looks,
             cancel,
@@ -289,7 +310,8 @@ impl Arriving {
         Ok((session, sources))
     }
 
-    fn story(&self, agreed: &Agreed<Receiver>) -> Story {
+    fn story(&self, agreed: &Agreed<Receiver>, reached: &Reached) -> Story {
+        let (access, access_reason) = reached.mostly();
         let admission = &agreed.admission;
         let story = Story {
             voice: self.here.voice.of(agreed.session),
@@ -308,8 +330,8 @@ impl Arriving {
             memory_bytes: admission.memory_needed,
             lanes: agreed.choice.lanes.lanes(),
             suite: agreed.suite,
-            access: Access::Relay,
-            access_reason: "the only placement that this version has".to_owned(),
+            access,
+            access_reason,
         }));
         story
     }
@@ -340,15 +362,19 @@ fn tokens(lanes: LaneCount) -> Result<LaneTokens, Failure> {
     LaneTokens::new(tokens.collect::<Result<_, _>>()?).map_err(|error| internal(&error))
 }
 
-/// How the way in is to be.
-fn plan(agreed: Agreed<Receiver>) -> Plan {
+/// Pages of each block.
+fn pages(agreed: &Agreed<Receiver>) -> Vec<u64> {
     let page_bytes = agreed.layout.page_size().bytes() as u64;
     let blocks = agreed.admission.blocks.as_slice().iter();
-    let pages: Vec<u64> = blocks.map(|block| block.length() / page_bytes).collect();
+    blocks.map(|block| block.length() / page_bytes).collect()
+}
+
+/// How the way in is to be.
+fn plan(agreed: Agreed<Receiver>, pages: &[u64]) -> Plan {
     Plan {
         layout: Arc::new(agreed.layout),
         workers: crate::workers(),
-        versions: VersionMap::new(&pages),
+        versions: VersionMap::new(pages),
         keys: agreed.keyed,
     }
 }

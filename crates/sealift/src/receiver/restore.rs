@@ -22,6 +22,7 @@ use sealift_identity::Pki;
 use sealift_net::inbound::{self, Inbound, Placed, Standing};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::machine::{Machine, MigrationStatus as Status};
+use sealift_qemu::ram::Want;
 use sealift_seal::Suite;
 use sealift_session::control::RunState;
 use sealift_session::saved::{End, Header};
@@ -118,6 +119,7 @@ async fn begin(
             (None, channel) => Endpoint::Standard(Mutex::new(channel)),
         },
         control: arguments.qmp.clone(),
+        access: Want::Stream,
     });
     let mut taken = Taken::of(target).await.map_err(|error| host(&error))?;
     admission::decide(&opened.header.guest, taken.waiting.as_ref()).map_err(|refused| {
@@ -146,7 +148,7 @@ async fn start(
             .in_file()
     })?;
     let (says, from_qemu) = mpsc::unbounded_channel();
-    qemu_says::listen(main.reader, says).map_err(|error| host(&error))?;
+    qemu_says::listen(main.reader, None, says).map_err(|error| host(&error))?;
     let hold_end = taken.monitor.is_none();
     let unsealed = Unsealed::start(opened, main.writer, hold_end, taken.connector())?;
     let going = Going {
@@ -189,7 +191,7 @@ fn told(header: &Header, reporter: Arc<Reporter>) -> Story {
         lanes: 1,
         suite: Suite::P256,
         access: Access::Relay,
-        access_reason: "the only placement that this version has".to_owned(),
+        access_reason: "a guest comes out of a file through QEMU's stream alone".to_owned(),
     }));
     story
 }

@@ -12,16 +12,21 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use sealift::event::What;
 use sealift::outcome::Ending;
 use sealift_net::inbound::{self, Inbound, Placed};
-use sealift_session::control::{Bytes, Choice, ErrorKind, Failure, Fault, Message, wire::Progress};
+use sealift_session::control::{
+    Bytes, Choice, ErrorKind, Failure, Fault, Message, Placing, wire::Progress,
+};
 use sealift_session::handoff::receiver::{
     self as handoff, Action, Event, Outcome, ReceiverHandoff,
 };
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
+use super::placer;
 use super::qemu_says::Says;
+use super::reached::Reached;
 use super::reins::Reins;
 use super::relay;
 use super::story::Story;
@@ -49,6 +54,7 @@ pub(crate) struct Session {
     pub(crate) handoff: ReceiverHandoff,
     pub(crate) journal: Journals,
     pub(crate) story: Story,
+    pub(crate) reached: Reached,
     /// What was agreed on: how many lanes.
     pub(crate) choice: Choice,
     /// The target is this session's as long as this is held.
@@ -59,6 +65,7 @@ pub(crate) struct Session {
 pub(crate) struct Sources {
     pub(crate) inbound: mpsc::UnboundedReceiver<inbound::Event>,
     pub(crate) relay: mpsc::UnboundedReceiver<relay::Event>,
+    pub(crate) placer: mpsc::UnboundedReceiver<placer::Event>,
     pub(crate) qemu: mpsc::UnboundedReceiver<Says>,
     pub(crate) looks: mpsc::UnboundedReceiver<Result<Seen, sealift_qemu::Error>>,
     /// The operator wants it to end.
@@ -70,6 +77,7 @@ enum Happened {
     Said(Result<Option<Message>, Failure>),
     Inbound(inbound::Event),
     Relay(relay::Event),
+    Placer(placer::Event),
     Qemu(Says),
     Seen(Result<Seen, sealift_qemu::Error>),
     Settled(Settled),
@@ -117,6 +125,7 @@ impl Session {
                 Some(says) = sources.qemu.recv() => Happened::Qemu(says),
                 _ = ticks.tick() => Happened::Tick,
                 Some(event) = sources.relay.recv() => Happened::Relay(event),
+                Some(event) = sources.placer.recv() => Happened::Placer(event),
                 Some(event) = sources.inbound.recv() => Happened::Inbound(event),
                 said = self.tie.hear() => Happened::Said(said),
             };
@@ -132,6 +141,7 @@ impl Session {
             Happened::Said(Err(why)) => Some(Event::Lost(why)),
             Happened::Inbound(event) => self.inbound(event),
             Happened::Relay(event) => self.relay(going, event),
+            Happened::Placer(event) => self.placer(event),
             Happened::Qemu(says) => self.qemu(says),
             Happened::Seen(Ok(seen)) => self.reins.seen(seen),
             Happened::Seen(Err(_)) => {
@@ -238,6 +248,26 @@ impl Session {
                 &format!(
                     "the destination's QEMU took no more of channel {channel} ({error}); its log says why"
                 ),
+            ))),
+        }
+    }
+
+    fn placer(&self, event: placer::Event) -> Option<Event> {
+        match event {
+            placer::Event::Placing { blocks } => {
+                for &block in &blocks {
+                    self.story.tell(What::Access(self.reached.settled(block)));
+                }
+                self.say(Message::Placing(Placing::new(blocks).ok()?))
+            }
+            placer::Event::LeftToStream { block, why } => {
+                self.story.tell(What::Access(self.reached.left(block, why)));
+                None
+            }
+            placer::Event::AccessLost(why) => Some(Event::Failed(failure(
+                ErrorKind::Qemu,
+                Fault::Receiver,
+                &format!("the destination lost its access to the guest's memory: {why}"),
             ))),
         }
     }

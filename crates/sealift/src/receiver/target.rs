@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use sealift_qemu::channel::{Channel, Closer, ReadHalf, WriteHalf};
 use sealift_qemu::machine::MigrationStatus;
+use sealift_qemu::ram::Want;
 use sealift_qemu::{Address, Error};
-use sealift_session::control::{Destination, Text};
+use sealift_session::control::{Destination, RamBlocks, Text};
 
 use super::admission::Waiting;
+use super::reached::Reached;
 use crate::ending::whole;
 use crate::monitor::Monitor;
 use crate::settings::Before;
@@ -32,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     /// Its control socket.
     pub(crate) control: Option<Address>,
+    /// How its guest's memory may be reached.
+    pub(crate) access: Want,
 }
 
 /// It, as a session has it: nobody else does meanwhile.
@@ -42,6 +46,8 @@ pub(crate) struct Taken {
     pub(crate) monitor: Option<Monitor>,
     pub(crate) destination: Destination,
     pub(crate) waiting: Option<Waiting>,
+    /// How its guest's memory is reached, once it was made ready.
+    pub(crate) reached: Option<Reached>,
     /// How it was set up before this program did.
     pub(crate) before: Option<Before>,
     /// It listened when it was asked.
@@ -67,6 +73,7 @@ impl Taken {
                 qemu: None,
             },
             waiting: None,
+            reached: None,
             before: None,
             listened: false,
         }
@@ -100,6 +107,7 @@ impl Taken {
                 qemu: Text::cut(&version),
             },
             waiting: Some(waiting),
+            reached: None,
             before: None,
             listened,
         })
@@ -147,6 +155,13 @@ impl Taken {
             )),
             Err(error) => Err(whole(&error)),
         }
+    }
+
+    /// Looks how this guest's memory is reached in it, which is ready.
+    pub(crate) async fn reach(&mut self, blocks: &RamBlocks) -> Result<(), String> {
+        let want = self.target.access;
+        self.reached = Some(Reached::find(self.monitor.as_ref(), blocks, want).await?);
+        Ok(())
     }
 
     /// Nothing has come of it: QEMU waits on, set up as it was.

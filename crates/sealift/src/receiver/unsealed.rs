@@ -13,6 +13,7 @@ use sealift_qemu::channel::WriteHalf;
 use sealift_session::saved::{End, Header};
 use tokio::sync::mpsc;
 
+use super::placer::Beside;
 use super::relay::{self, Clearance, Connect, Relay};
 use crate::ending::whole;
 use crate::saved::Opened;
@@ -54,7 +55,7 @@ impl Unsealed {
             header.page_size,
             hold_end,
             connect,
-            placed.clone(),
+            Beside::new(placed.clone()),
             relayed,
         )
         .map_err(|error| host(&error))?;

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use super::sink::Sink;
 use crate::event::{
-    Access, Admitted, Blackout, Event, Full, Guest, Peer, Progress, Round, Stage, Traffic,
-    Verification, What,
+    Access, Admitted, Blackout, BlockAccess, Event, Full, Guest, Peer, Progress, Round, Stage,
+    Traffic, Verification, What,
 };
 use crate::outcome::{Ending, Kind};
 use crate::report::{HandOff, Opaque, Pages, Records, Report};
@@ -171,6 +171,11 @@ fn everything() -> Vec<What> {
             tls: "TLS 1.3".into(),
         },
         What::Admitted(admitted()),
+        What::Access(BlockAccess {
+            block: "pc.ram".into(),
+            access: Access::Mapped,
+            access_reason: "its backend's file is shared".into(),
+        }),
         What::Stage {
             stage: Stage::PreCopy,
         },

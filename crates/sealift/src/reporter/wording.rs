@@ -29,6 +29,12 @@ pub(super) fn line(what: &What, verbose: bool) -> Option<Line> {
             }
             text
         }
+        What::Access(block) => format!(
+            "RAM block {}: {}, {}",
+            Shown(&block.block),
+            block.access.name(),
+            Shown(&block.access_reason)
+        ),
         What::Stage { stage } => format!("{:<14} {}", stage.name(), stage.meaning()),
         What::Round(round) if verbose => {
             let (pages, zero) = (grouped(round.pages), grouped(round.zero_pages));

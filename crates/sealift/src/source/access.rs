@@ -30,7 +30,7 @@ pub(crate) async fn find(
     monitor: Option<&Monitor>,
     facts: &prologue::Facts,
 ) -> Result<Found, Ending> {
-    let want = want(asked);
+    let want = asked.into();
     let Some(monitor) = monitor else {
         return without(
             want,
@@ -111,15 +111,6 @@ fn without(want: Want, why: &str) -> Result<Found, Ending> {
 
 fn impossible(why: &str) -> Ending {
     Ending::new(Kind::StillAtSource, why).fault(Fault::User)
-}
-
-const fn want(asked: Asked) -> Want {
-    match asked {
-        Asked::Auto => Want::Auto,
-        Asked::Mapped => Want::Mapped,
-        Asked::Process => Want::Process,
-        Asked::Stream => Want::Stream,
-    }
 }
 
 /// QEMU's name for channels beside the main one.

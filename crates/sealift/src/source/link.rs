@@ -44,6 +44,8 @@ pub(crate) struct Order {
     pub(crate) lanes: LaneCount,
     pub(crate) suites: Vec<Suite>,
     pub(crate) verify_full: bool,
+    /// Bytes of contents that this end remembers, to name them instead of sending them again.
+    pub(crate) contents: u64,
 }
 
 /// A control channel, and who is at its other end.
@@ -54,9 +56,6 @@ pub(crate) struct Link {
     pub(crate) address: SocketAddr,
     pub(crate) peer: Peer,
 }
-
-/// Contents that both ends remember, to be named instead of sent again.
-const SLOTS: u64 = 64 << 20;
 
 /// Connects and agrees on how, not yet on what.
 pub(crate) async fn negotiate(
@@ -128,7 +127,7 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
             codecs: Distinct::new("Offer.codecs", vec![Codec::Zstd.to_wire()])?,
             lanes: order.lanes,
             page_size,
-            mirror: MirrorBudget::new(SLOTS, 0, 0)?,
+            mirror: MirrorBudget::new(order.contents, 0, 0)?,
             verify_full: order.verify_full,
         },
     })

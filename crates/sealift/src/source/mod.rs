@@ -119,6 +119,7 @@ impl Way {
                 lanes: LaneCount::new("--lanes", lanes).map_err(|error| host(&error))?,
                 suites: transfer.suites(),
                 verify_full: transfer.verify == Verify::Full,
+                contents: transfer.memory_budget.for_contents(),
             },
             journals: journals::directory(journal).map_err(|error| host(&error))?,
             voice: Voice::of_command(reporter),
@@ -431,6 +432,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         reach: found.reach,
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
+        contents: way.order.contents,
         watch_for_the_end: false,
         voice: way.voice.of(session),
     };

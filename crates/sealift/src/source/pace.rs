@@ -54,6 +54,8 @@ struct State {
     rounds: Rounds,
     gate: Gate,
     opened: bool,
+    /// It is open, or is about to be.
+    hurries: bool,
     /// QEMU waits for the gate.
     gated: bool,
     /// Rounds that ended and were not told.
@@ -85,6 +87,7 @@ impl Pace {
                 // QEMU is always read as fast as the link carries it: it has seen what that is.
                 gate: Gate::new(max_downtime, Duration::ZERO, forecast),
                 opened: false,
+                hurries: false,
                 gated: false,
                 ended: Vec::new(),
             }),
@@ -159,13 +162,31 @@ impl Pace {
             Sample {
                 delivered_raw: standing.delivered.content,
                 delivered_wire: standing.delivered.wire,
-                in_flight: standing.in_flight.content + standing.dirty * self.page_bytes,
+                in_flight: standing.in_flight.content,
                 waiting: standing.waiting,
             },
         );
+        if let Some(costs) = standing.costs {
+            forecast.owned(costs);
+        }
+        if let Some(latency) = standing.latency {
+            forecast.round_trip(latency.least);
+        }
         let rate = forecast.delivered_rate();
         self.follow(rate, state.gated);
-        state.gate.decide(now) == Decision::Open && !std::mem::replace(&mut state.opened, true)
+        let decision = state.gate.decide(now);
+        state.hurries = decision.hurries();
+        decision == Decision::Open && !std::mem::replace(&mut state.opened, true)
+    }
+
+    /// How many bytes on the wire pages may cost that wait for the guest's stop, and whether that is near.
+    pub(crate) fn at_the_gate(&self) -> (u64, bool) {
+        let state = lock(&self.state);
+        match state.gated {
+            true => (state.gate.may_wait(), state.hurries),
+            // Nobody holds QEMU back: it stops the guest when it likes.
+            false => (0, true),
+        }
     }
 
     fn follow(&self, rate: Option<u64>, gated: bool) {

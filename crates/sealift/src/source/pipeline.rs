@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift_net::outbound::{self, Direct, Feed, Lane, Outbound, Plan};
-use sealift_pages::{CONTENT_MAX, Draft, Layout, PageSize};
+use sealift_pages::{Draft, Layout, PageSize};
 use sealift_precopy::{Engine, VersionMap};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::ram::Reach;
@@ -55,6 +55,8 @@ pub(super) struct Pipeline {
     pub(super) reach: Option<Arc<Reach>>,
     pub(super) max_downtime: Duration,
     pub(super) bandwidth: Option<u64>,
+    /// Bytes of contents to remember.
+    pub(super) contents: u64,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
     pub(super) voice: Voice,
@@ -76,14 +78,12 @@ impl Pipeline {
         let memory = blocks.iter().map(|block| block.length()).sum();
         let pace = Arc::new(Pace::new(memory, self.page_size, self.max_downtime));
         let (events, from_outbound) = mpsc::unbounded_channel();
-        // As much as the receiver keeps.
-        let store = self.layout.agreed().oldest.saturating_mul(CONTENT_MAX);
         let outbound = Outbound::start(
             Plan {
                 layout: Arc::new(self.layout),
                 workers: crate::workers(),
                 level: LEVEL,
-                store,
+                store: self.contents,
                 store_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
                 window: pace.window(),

@@ -211,6 +211,7 @@ impl Save<'_> {
             reach: None,
             max_downtime: self.arguments.transfer.max_downtime(),
             bandwidth: None,
+            contents: self.arguments.transfer.memory_budget.for_contents(),
             watch_for_the_end: true,
             voice: story.voice.clone(),
         };

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use sealift_pages::BLOCKS_MAX;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -145,6 +146,58 @@ impl From<Void> for wire::Void {
         Self {
             ranges: void.ranges.to_wire(),
             next: void.next,
+        }
+    }
+}
+
+/// Blocks whose newest contents can be named from here on, however old.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Placing(Vec<u16>);
+
+impl Placing {
+    /// # Errors
+    /// When there is no block or one that no guest has, or they do not ascend.
+    pub fn new(blocks: Vec<u16>) -> Result<Self, Invalid> {
+        count(Self::FIELD, blocks.len(), 1, BLOCKS_MAX)?;
+        for (index, pair) in blocks.windows(2).enumerate() {
+            if pair[0] >= pair[1] {
+                return Err(Why::Disorder { index: index + 1 }.of(Self::FIELD));
+            }
+        }
+        if let Some(&last) = blocks.last() {
+            number(Self::FIELD, last.into(), 0, BLOCKS_MAX as u64 - 1)?;
+        }
+        Ok(Self(blocks))
+    }
+
+    const FIELD: &str = "Placing.blocks";
+
+    /// Their places in the admission's list.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u16] {
+        &self.0
+    }
+}
+
+impl TryFrom<wire::Placing> for Placing {
+    type Error = Invalid;
+
+    fn try_from(wire: wire::Placing) -> Result<Self, Invalid> {
+        let block = |&block: &u32| {
+            let most = BLOCKS_MAX as u64 - 1;
+            number(Self::FIELD, block.into(), 0, most)?;
+            // At most 1,023.
+            Ok(u16::try_from(block).unwrap_or(u16::MAX))
+        };
+        count(Self::FIELD, wire.blocks.len(), 1, BLOCKS_MAX)?;
+        Self::new(wire.blocks.iter().map(block).collect::<Result<_, _>>()?)
+    }
+}
+
+impl From<Placing> for wire::Placing {
+    fn from(placing: Placing) -> Self {
+        Self {
+            blocks: placing.0.into_iter().map(u32::from).collect(),
         }
     }
 }

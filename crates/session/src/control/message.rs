@@ -6,7 +6,7 @@ use super::admission::{Admission, Verdict};
 use super::bounded::Bytes;
 use super::epoch::Epoch;
 use super::failure::Failure;
-use super::flow::{BatchRanges, LaneTokens, Pong, Void};
+use super::flow::{BatchRanges, LaneTokens, Placing, Pong, Void};
 use super::handshake::{Choice, Hello, Offer, Shares};
 use super::invalid::{Invalid, array};
 use super::redacted::Redacted;
@@ -43,6 +43,8 @@ pub enum Message {
     ReturnPath(Bytes<1, { 64 << 10 }>),
     /// How far the receiver is; any numbers are allowed.
     Progress(wire::Progress),
+    /// Blocks whose newest contents can be named, however old.
+    Placing(Placing),
     /// For the round trip and the clocks; any numbers are allowed.
     Ping(wire::Ping),
     /// The answer.
@@ -71,6 +73,7 @@ impl fmt::Debug for Message {
             Self::StageChange(change) => change,
             Self::ReturnPath(data) => data,
             Self::Progress(progress) => progress,
+            Self::Placing(placing) => placing,
             Self::Ping(ping) => ping,
             Self::Pong(pong) => pong,
             Self::Epoch(epoch) => epoch,
@@ -99,6 +102,7 @@ impl Message {
             Self::StageChange(_) => "StageChange",
             Self::ReturnPath(_) => "ReturnPath",
             Self::Progress(_) => "Progress",
+            Self::Placing(_) => "Placing",
             Self::Ping(_) => "Ping",
             Self::Pong(_) => "Pong",
             Self::Epoch(_) => "Epoch",
@@ -109,7 +113,10 @@ impl Message {
 
     /// A peer that does not know the kind must not go on without it.
     const fn is_critical(&self) -> bool {
-        !matches!(self, Self::Progress(_) | Self::Ping(_) | Self::Pong(_))
+        !matches!(
+            self,
+            Self::Progress(_) | Self::Ping(_) | Self::Pong(_) | Self::Placing(_)
+        )
     }
 }
 
@@ -133,6 +140,7 @@ impl TryFrom<Kind> for Message {
             Kind::StageChange(wire) => Self::StageChange(wire.try_into()?),
             Kind::ReturnPath(wire) => Self::ReturnPath(Bytes::new("ReturnPath.data", wire.data)?),
             Kind::Progress(wire) => Self::Progress(wire),
+            Kind::Placing(wire) => Self::Placing(wire.try_into()?),
             Kind::Ping(wire) => Self::Ping(wire),
             Kind::Pong(wire) => Self::Pong(wire.try_into()?),
             Kind::Epoch(wire) => Self::Epoch(wire.try_into()?),
@@ -163,6 +171,7 @@ impl From<Message> for wire::Envelope {
                 data: data.into_vec(),
             }),
             Message::Progress(progress) => Kind::Progress(progress),
+            Message::Placing(placing) => Kind::Placing(placing.into()),
             Message::Ping(ping) => Kind::Ping(ping),
             Message::Pong(pong) => Kind::Pong(pong.into()),
             Message::Epoch(epoch) => Kind::Epoch(epoch.into()),

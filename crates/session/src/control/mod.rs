@@ -35,7 +35,7 @@ pub use admission::{Admission, RamBlock, RamBlocks, RefusalKind, Refused, Verdic
 pub use bounded::{Bytes, Distinct, Text};
 pub use epoch::{Direction, Epoch};
 pub use failure::{ErrorKind, Failure, Fault};
-pub use flow::{BatchRange, BatchRanges, LaneToken, LaneTokens, Pong, Void};
+pub use flow::{BatchRange, BatchRanges, LaneToken, LaneTokens, Placing, Pong, Void};
 pub use frame::{Decoder, Frame, FrameError, LEN_MAX, LEN_MAX_BEFORE_HELLO, Received};
 pub use handshake::{
     Choice, Destination, Hello, LaneCount, MirrorBudget, Offer, Role, SessionId, Shares,

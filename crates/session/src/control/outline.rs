@@ -18,10 +18,11 @@ pub const FIELDS_MAX: usize = 2048;
 /// Numbers of kinds; those below stand beside the kind.
 const FIRST_KIND: u64 = 16;
 /// The kinds of this version: the members of `Envelope`'s oneof, which has no holes.
-const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=33;
+const KNOWN_KINDS: RangeInclusive<u64> = FIRST_KIND..=34;
 const HELLO: u64 = 16;
 const CHOICE: u64 = 18;
 const ERROR: u64 = 31;
+const PLACING: u64 = 34;
 const CRITICAL: u64 = 1;
 /// What protobuf allows as the number of a field.
 const NUMBERS: RangeInclusive<u64> = 1..=(1 << 29) - 1;
@@ -87,7 +88,7 @@ fn check_kind(kind: u64, value: Value<'_>) -> Result<(), FrameError> {
         return Err(FrameError::Malformed);
     };
     // Their lists of numbers grow to eight bytes in memory for each one on the wire.
-    if matches!(kind, HELLO..=CHOICE) && message.len() > LEN_MAX_BEFORE_HELLO {
+    if matches!(kind, HELLO..=CHOICE | PLACING) && message.len() > LEN_MAX_BEFORE_HELLO {
         let found = message.len();
         return Err(FrameError::KindTooLong { kind, found });
     }

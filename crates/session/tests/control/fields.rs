@@ -68,6 +68,32 @@ fn ranges() {
 }
 
 #[test]
+fn placing() {
+    let placing = |blocks: &[u32]| {
+        let blocks = blocks.to_vec();
+        Kind::Placing(wire::Placing { blocks })
+    };
+    let field = "Placing.blocks";
+    let none = Why::Count {
+        least: 1,
+        most: 1024,
+        found: 0,
+    };
+    invalid(placing(&[]), field, none);
+    for (disorder, index) in [(&[3, 3][..], 1), (&[0, 4, 2], 2)] {
+        invalid(placing(disorder), field, Why::Disorder { index });
+    }
+    for found in [1024, 70_000] {
+        let most = Why::Number {
+            least: 0,
+            most: 1023,
+            found: found.into(),
+        };
+        invalid(placing(&[0, found]), field, most);
+    }
+}
+
+#[test]
 fn tokens() {
     let tokens = |lanes: &[u32]| {
         let token = |&lane: &u32| wire::LaneToken {

@@ -6,7 +6,7 @@ use sealift_pages::PageSize;
 use sealift_session::control::{
     Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Destination, Direction, Distinct,
     Epoch, ErrorKind, Failure, Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message,
-    MirrorBudget, Offer, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState,
+    MirrorBudget, Offer, Placing, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState,
     SessionId, Shares, StageChange, Text, Verdict, Verification, Void, wire,
 };
 
@@ -223,6 +223,8 @@ fn message() -> impl Strategy<Value = Message> {
     let shares = (bytes(), bytes()).prop_map(|(ecdh, mlkem)| Shares { ecdh, mlkem });
     let progress =
         any::<[u64; 3]>().prop_map(|[pages, bytes, held]| wire::Progress { pages, bytes, held });
+    let placing = btree_set(0u16..1024, 1..20)
+        .prop_map(|blocks| Placing::new(blocks.into_iter().collect()).unwrap());
     let ping = any::<[u64; 2]>().prop_map(|[id, sent_ns]| wire::Ping { id, sent_ns });
     let pong = any::<[u64; 3]>()
         .prop_map(|[id, one, other]| Pong::new(id, one.min(other), one.max(other)).unwrap());
@@ -248,6 +250,7 @@ fn message() -> impl Strategy<Value = Message> {
         stage_change().prop_map(Message::StageChange),
         bytes().prop_map(Message::ReturnPath),
         progress.prop_map(Message::Progress),
+        placing.prop_map(Message::Placing),
         ping.prop_map(Message::Ping),
         pong.prop_map(Message::Pong),
         epoch().prop_map(Message::Epoch),

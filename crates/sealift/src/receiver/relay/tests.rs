@@ -4,13 +4,11 @@ use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 
 use sealift_net::inbound;
-use sealift_pages::{
-    Agreed, Codecs, Decoder, Draft, Encoder, Layout, Mirror, Nowhere, PAGE_SIZE_MIN,
-};
 use sealift_qemu::channel::Channel;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::receiver::batches::{batch, page_size};
 
 /// What QEMU's main channel begins with.
 const MAIN_HEADER: [u8; 8] = [b'Q', b'E', b'V', b'M', 0, 0, 0, 3];
@@ -31,10 +29,6 @@ fn channel() -> (UnixStream, WriteHalf) {
     (theirs.into(), ours.split().1)
 }
 
-fn page_size() -> PageSize {
-    PageSize::new(PAGE_SIZE_MIN).unwrap()
-}
-
 impl Trial {
     fn start() -> Self {
         let (main, half) = channel();
@@ -48,7 +42,8 @@ impl Trial {
         });
         let (told, events) = mpsc::unbounded_channel();
         let placed = Placed::new(mpsc::unbounded_channel::<inbound::Event>().0);
-        let (relay, _) = Relay::start(half, page_size(), false, connect, placed, told).unwrap();
+        let (relay, _) =
+            Relay::start(half, page_size(), false, connect, Beside::new(placed), told).unwrap();
         Self {
             relay,
             next: 0,
@@ -63,24 +58,10 @@ impl Trial {
     fn place(&mut self, channel: u16, bytes: &[u8]) {
         let number = self.next;
         self.next += 1;
-        let agreed = Agreed {
-            codecs: Codecs::ALL,
-            ..Agreed::default()
-        };
-        let layout = Layout::new(page_size(), vec![1])
-            .unwrap()
-            .with_agreed(agreed);
-        let mut draft = Draft::new(page_size());
-        draft.opaque(channel, bytes).unwrap();
-        let mut body = Vec::new();
-        Encoder::new(1)
-            .encode(&draft, number, &layout, &mut body)
-            .unwrap();
-        let decoded = Decoder::new().decode(&body, number, &layout).unwrap();
-        let batch = Mirror::new(1)
-            .resolve(decoded, &mut Nowhere)
-            .unwrap();
-        self.relay.place(batch).unwrap();
+        let batch = batch(number, &[1], |draft| {
+            draft.opaque(channel, bytes).unwrap();
+        });
+        self.relay.place(batch, None).unwrap();
     }
 }
 

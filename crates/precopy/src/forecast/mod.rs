@@ -7,21 +7,21 @@
 //!   blackout    remaining ÷ delivered rate + device state
 //! ```
 //!
-//! All bytes of guest memory are counted before compression, as is the rate at which they are delivered: the ratio is in the rate.
+//! All bytes of guest memory are counted before compression, as is the rate at which they are delivered: the ratio is in the rate. Of a source
+//! that owns its pre-copy, what remains is known better, in bytes on the wire: [`Costs`] takes the place of what rounds show, and the rate is the wire's.
+//! The link's delay is in none of it, since no waiting makes that less.
 
-use alloc::collections::VecDeque;
+mod window;
+
 use core::time::Duration;
 
 use sealift_pages::PageSize;
 
-use crate::rate::{rate, time, volume};
+use crate::cost::Costs;
+use crate::rate::{portion, rate, time, volume};
 use crate::rounds::Round;
+use window::{Stretch, Window};
 
-/// Time over which the delivered rate is taken: QEMU's own window is 100 ms; twice that outlasts a hiccup of the network, and is over before
-/// a round of a large guest is.
-const WINDOW: Duration = Duration::from_millis(200);
-/// Samples are joined until they span this long, so that a window holds at most twenty.
-const STEP: Duration = Duration::from_millis(10);
 /// What a switch takes when nothing remains: QEMU stops the guest, writes device state, and the other one loads it. Seen: 3 to 5 ms; twice
 /// that leaves room for a guest with more devices.
 pub(crate) const DEVICE_STATE: Duration = Duration::from_millis(10);
@@ -66,6 +66,9 @@ pub struct Forecast {
     /// Bytes per second, from the last two rounds.
     dirty_rate: u64,
     qemu: Option<(Duration, QemuView)>,
+    /// What the source says that owns its pre-copy.
+    costs: Option<Costs>,
+    round_trip: Duration,
 }
 
 impl Forecast {
@@ -88,6 +91,8 @@ impl Forecast {
             round_took: Duration::ZERO,
             dirty_rate: 0,
             qemu: None,
+            costs: None,
+            round_trip: Duration::ZERO,
         }
     }
 
@@ -136,10 +141,29 @@ impl Forecast {
         self.qemu = Some((now, view));
     }
 
-    /// Memory was walked over once.
+    /// What a source that owns its pre-copy still has to bring over. From the first time on the forecast goes by it, in bytes on the wire.
+    pub const fn owned(&mut self, costs: Costs) {
+        self.costs = Some(costs);
+    }
+
+    /// How long the way there and back takes when nothing is in it.
+    pub const fn round_trip(&mut self, least: Duration) {
+        self.round_trip = least;
+    }
+
+    /// What the source has said that owns its pre-copy.
+    #[must_use]
+    pub const fn costs(&self) -> Option<Costs> {
+        self.costs
+    }
+
+    /// Memory was walked over once, and it is known what to expect of the next time.
     #[must_use]
     pub const fn first_pass_is_complete(&self) -> bool {
-        self.complete.is_some()
+        match self.costs {
+            Some(costs) => costs.next_round.is_some(),
+            None => self.complete.is_some(),
+        }
     }
 
     /// The last round that ended.
@@ -179,8 +203,32 @@ impl Forecast {
     /// Bytes that would have to be delivered if the guest stopped now.
     #[must_use]
     pub fn remaining(&self, now: Duration) -> u64 {
-        let in_flight = self.last.map_or(0, |(_, sample)| sample.in_flight);
-        in_flight.saturating_add(self.unwritten(now))
+        match self.costs {
+            Some(costs) => {
+                // What is under way is not in front of anything; the rest of what is not acknowledged still waits for the link.
+                let under_way = volume(self.wire_rate().unwrap_or(0), self.round_trip);
+                let queued = costs.in_flight.saturating_sub(under_way);
+                let next = costs.next_round.unwrap_or_else(|| self.unwalked());
+                costs.to_send.saturating_add(queued).saturating_add(next)
+            }
+            None => {
+                let in_flight = self.last.map_or(0, |(_, sample)| sample.in_flight);
+                in_flight.saturating_add(self.unwritten(now))
+            }
+        }
+    }
+
+    /// Bytes on the wire of what QEMU has not handed over in its first pass, at the ratio of what was delivered.
+    fn unwalked(&self) -> u64 {
+        if self.complete.is_some() {
+            return 0;
+        }
+        let walked = self.current.pages().saturating_mul(self.page_size);
+        let left = self.memory.saturating_sub(walked);
+        match (self.wire_rate(), self.delivered_rate()) {
+            (Some(wire), Some(raw)) => portion(left, wire, raw.max(1)),
+            _ => left,
+        }
     }
 
     /// Bytes that QEMU has not written yet, as far as can be told.
@@ -205,21 +253,34 @@ impl Forecast {
         }
     }
 
+    /// The rate at which what remains is delivered, and the rate at which the guest makes it more.
+    fn rates(&self) -> Option<(u64, u64)> {
+        Some(match self.costs {
+            Some(costs) => (self.wire_rate()?, costs.per_second),
+            None => (self.delivered_rate()?, self.dirty_rate()),
+        })
+    }
+
+    /// Bytes in a second: what the guest makes dirty, and what is delivered. Of guest memory, or on the wire, as [`Self::remaining`].
+    pub(crate) fn race(&self) -> (u64, u64) {
+        let (delivered, dirtied) = self.rates().unwrap_or_default();
+        (dirtied, delivered)
+    }
+
     /// How long the guest would stand still if it stopped now. None while the link's rate is not known.
     #[must_use]
     pub fn blackout(&self, now: Duration) -> Option<Duration> {
-        let remaining = time(self.remaining(now), self.delivered_rate()?)?;
+        let (delivered, _) = self.rates()?;
+        let remaining = time(self.remaining(now), delivered)?;
         Some(remaining.saturating_add(DEVICE_STATE))
     }
 
     /// How long until the guest runs at the destination, if it goes on as it does. None when that is never, or not known.
     #[must_use]
     pub fn time_to_end(&self, now: Duration) -> Option<Duration> {
-        let delivered = self.delivered_rate()?;
+        let (delivered, dirtied) = self.rates()?;
         // What the guest dirties meanwhile takes time as well.
-        let gained = delivered
-            .checked_sub(self.dirty_rate())
-            .filter(|&gained| gained > 0);
+        let gained = delivered.checked_sub(dirtied).filter(|&gained| gained > 0);
         let left = self.remaining(now);
         if self.first_pass_is_complete() && left == 0 {
             return Some(DEVICE_STATE);
@@ -228,175 +289,5 @@ impl Forecast {
     }
 }
 
-/// Stretches of time, the last ones that add up to [`WINDOW`].
-#[derive(Clone, Debug)]
-struct Window(VecDeque<Stretch>);
-
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    time: Duration,
-    raw: u64,
-    wire: u64,
-}
-
-impl Window {
-    const EMPTY: Self = Self(VecDeque::new());
-
-    fn push(&mut self, stretch: Stretch) {
-        match self.0.back_mut() {
-            Some(last) if last.time < STEP => {
-                last.time = last.time.saturating_add(stretch.time);
-                last.raw = last.raw.saturating_add(stretch.raw);
-                last.wire = last.wire.saturating_add(stretch.wire);
-            }
-            _ => self.0.push_back(stretch),
-        }
-        // Those that the window does not need.
-        while let Some(first) = self.0.front()
-            && self.time().saturating_sub(first.time) >= WINDOW
-        {
-            self.0.pop_front();
-        }
-    }
-
-    fn time(&self) -> Duration {
-        let times = self.0.iter().map(|stretch| stretch.time);
-        times.fold(Duration::ZERO, Duration::saturating_add)
-    }
-
-    fn rate(&self, bytes: impl Fn(&Stretch) -> u64) -> Option<u64> {
-        let time = self.time();
-        let all = self.0.iter().map(bytes).fold(0, u64::saturating_add);
-        (!time.is_zero()).then(|| rate(all, time))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn forecast() -> Forecast {
-        Forecast::new(512 * MIB, PageSize::new(4096).unwrap())
-    }
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn the_rate_is_that_of_the_last_200_ms() {
-        let mut forecast = forecast();
-        assert_eq!(forecast.delivered_rate(), None);
-        let mut delivered = 0;
-        for step in 0..100 {
-            // 100 MiB/s, then 10.
-            delivered += if step < 50 { MIB } else { MIB / 10 };
-            let sample = Sample {
-                delivered_raw: delivered,
-                delivered_wire: delivered / 4,
-                in_flight: MIB,
-                waiting: true,
-            };
-            forecast.sample(ms(step * 10), sample);
-            assert!(forecast.busy.0.len() <= 21);
-            if step == 49 {
-                assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
-            }
-        }
-        let rate = forecast.delivered_rate().unwrap();
-        assert!(rate.abs_diff(10 * MIB) < 100, "{rate}");
-        assert!(forecast.wire_rate().unwrap().abs_diff(rate / 4) < 100);
-    }
-
-    #[test]
-    fn an_idle_link_is_not_a_slow_one() {
-        let mut forecast = forecast();
-        let mut sample = Sample::default();
-        for step in 0..20 {
-            forecast.sample(ms(step * 10), sample);
-            sample.in_flight = MIB;
-            sample.delivered_raw += MIB;
-        }
-        sample.in_flight = 0;
-        forecast.sample(ms(200), sample);
-        let before = forecast.delivered_rate();
-        for step in 21..500 {
-            forecast.sample(ms(step * 10), sample);
-        }
-        assert_eq!(forecast.delivered_rate(), before);
-    }
-
-    #[test]
-    fn a_link_with_little_to_do_is_not_a_slow_one_either() {
-        let mut forecast = forecast();
-        let mut sample = Sample {
-            in_flight: MIB,
-            waiting: true,
-            ..Sample::default()
-        };
-        for step in 0..30 {
-            sample.delivered_raw += MIB;
-            forecast.sample(ms(step * 10), sample);
-        }
-        sample.waiting = false;
-        for step in 30..500 {
-            sample.delivered_raw += 4096;
-            forecast.sample(ms(step * 10), sample);
-        }
-        assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
-        // Until it is slow with something waiting.
-        sample.waiting = true;
-        for step in 500..530 {
-            sample.delivered_raw += 4096;
-            forecast.sample(ms(step * 10), sample);
-        }
-        assert_eq!(forecast.delivered_rate(), Some(409_600));
-    }
-
-    #[test]
-    fn what_a_round_holds_was_dirtied_during_the_one_before() {
-        let mut forecast = forecast();
-        let round = |number, normal| Round {
-            number,
-            zero: 0,
-            normal,
-        };
-        forecast.round(ms(2000), round(0, 131_072));
-        assert_eq!(forecast.dirty_rate(), 0, "the first pass is all of memory");
-        forecast.round(ms(2500), round(1, 25_600));
-        assert_eq!(forecast.dirty_rate(), 50 * MIB);
-        forecast.round(ms(2600), round(2, 2560));
-        assert_eq!(forecast.dirty_rate(), 20 * MIB);
-        let view = QemuView {
-            remaining: 3 * MIB,
-            dirty_pages_rate: 1000,
-        };
-        forecast.qemu(ms(2650), view);
-        assert_eq!(forecast.dirty_rate(), 4_096_000);
-        assert_eq!(forecast.remaining(ms(2700)), 3 * MIB + 409_600);
-    }
-
-    #[test]
-    fn the_end_is_never_when_the_guest_is_faster_than_the_link() {
-        let mut forecast = forecast();
-        let mut sample = Sample {
-            in_flight: MIB,
-            ..Sample::default()
-        };
-        forecast.sample(ms(0), sample);
-        sample.delivered_raw = 10 * MIB;
-        forecast.sample(ms(100), sample);
-        assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
-        // Five seconds of memory, one MiB on its way, and the switch.
-        let end = forecast.time_to_end(ms(100)).unwrap();
-        assert_eq!(end, ms(5130) + ms(10));
-        let view = QemuView {
-            remaining: 0,
-            dirty_pages_rate: 25_600,
-        };
-        forecast.qemu(ms(100), view);
-        assert_eq!(forecast.time_to_end(ms(100)), None);
-    }
-}
+mod tests;

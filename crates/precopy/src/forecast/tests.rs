@@ -1,0 +1,128 @@
+//! Behaviour of the forecast.
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn forecast() -> Forecast {
+    Forecast::new(512 * MIB, PageSize::new(4096).unwrap())
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn the_rate_is_that_of_the_last_200_ms() {
+    let mut forecast = forecast();
+    assert_eq!(forecast.delivered_rate(), None);
+    let mut delivered = 0;
+    for step in 0..100 {
+        // 100 MiB/s, then 10.
+        delivered += if step < 50 { MIB } else { MIB / 10 };
+        let sample = Sample {
+            delivered_raw: delivered,
+            delivered_wire: delivered / 4,
+            in_flight: MIB,
+            waiting: true,
+        };
+        forecast.sample(ms(step * 10), sample);
+        assert!(forecast.busy.len() <= 21);
+        if step == 49 {
+            assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
+        }
+    }
+    let rate = forecast.delivered_rate().unwrap();
+    assert!(rate.abs_diff(10 * MIB) < 100, "{rate}");
+    assert!(forecast.wire_rate().unwrap().abs_diff(rate / 4) < 100);
+}
+
+#[test]
+fn an_idle_link_is_not_a_slow_one() {
+    let mut forecast = forecast();
+    let mut sample = Sample::default();
+    for step in 0..20 {
+        forecast.sample(ms(step * 10), sample);
+        sample.in_flight = MIB;
+        sample.delivered_raw += MIB;
+    }
+    sample.in_flight = 0;
+    forecast.sample(ms(200), sample);
+    let before = forecast.delivered_rate();
+    for step in 21..500 {
+        forecast.sample(ms(step * 10), sample);
+    }
+    assert_eq!(forecast.delivered_rate(), before);
+}
+
+#[test]
+fn a_link_with_little_to_do_is_not_a_slow_one_either() {
+    let mut forecast = forecast();
+    let mut sample = Sample {
+        in_flight: MIB,
+        waiting: true,
+        ..Sample::default()
+    };
+    for step in 0..30 {
+        sample.delivered_raw += MIB;
+        forecast.sample(ms(step * 10), sample);
+    }
+    sample.waiting = false;
+    for step in 30..500 {
+        sample.delivered_raw += 4096;
+        forecast.sample(ms(step * 10), sample);
+    }
+    assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
+    // Until it is slow with something waiting.
+    sample.waiting = true;
+    for step in 500..530 {
+        sample.delivered_raw += 4096;
+        forecast.sample(ms(step * 10), sample);
+    }
+    assert_eq!(forecast.delivered_rate(), Some(409_600));
+}
+
+#[test]
+fn what_a_round_holds_was_dirtied_during_the_one_before() {
+    let mut forecast = forecast();
+    let round = |number, normal| Round {
+        number,
+        zero: 0,
+        normal,
+    };
+    forecast.round(ms(2000), round(0, 131_072));
+    assert_eq!(forecast.dirty_rate(), 0, "the first pass is all of memory");
+    forecast.round(ms(2500), round(1, 25_600));
+    assert_eq!(forecast.dirty_rate(), 50 * MIB);
+    forecast.round(ms(2600), round(2, 2560));
+    assert_eq!(forecast.dirty_rate(), 20 * MIB);
+    let view = QemuView {
+        remaining: 3 * MIB,
+        dirty_pages_rate: 1000,
+    };
+    forecast.qemu(ms(2650), view);
+    assert_eq!(forecast.dirty_rate(), 4_096_000);
+    assert_eq!(forecast.remaining(ms(2700)), 3 * MIB + 409_600);
+}
+
+#[test]
+fn the_end_is_never_when_the_guest_is_faster_than_the_link() {
+    let mut forecast = forecast();
+    let mut sample = Sample {
+        in_flight: MIB,
+        ..Sample::default()
+    };
+    forecast.sample(ms(0), sample);
+    sample.delivered_raw = 10 * MIB;
+    forecast.sample(ms(100), sample);
+    assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
+    // Five seconds of memory, one MiB on its way, and the switch.
+    let end = forecast.time_to_end(ms(100)).unwrap();
+    assert_eq!(end, ms(5130) + ms(10));
+    let view = QemuView {
+        remaining: 0,
+        dirty_pages_rate: 25_600,
+    };
+    forecast.qemu(ms(100), view);
+    assert_eq!(forecast.time_to_end(ms(100)), None);
+}
