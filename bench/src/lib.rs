@@ -12,6 +12,7 @@
 
 pub mod guest;
 pub mod machine;
+pub mod pages;
 pub mod peers;
 pub mod raw;
 pub mod sealing;

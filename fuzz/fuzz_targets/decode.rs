@@ -1,11 +1,12 @@
-//! A body that is decoded says the same again when it is drafted, encoded and decoded once more, and takes no more than a batch may.
+//! A body that is decoded says the same again when it is drafted, encoded and decoded once more, and takes no more than a batch may. It comes to the
+//! same whether what it names is in the mirror or in guest memory.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sealift_fuzz::decoding;
 use sealift_pages::{
-    CONTENT_MAX, DecodeError, Decoder, Draft, Encoder, Entry, Mirror, RECORDS_MAX, Resolved,
-    ZEROS_MAX,
+    CONTENT_MAX, DecodeError, Decoder, Draft, Encoder, Entry, Mirror, Nowhere, RECORDS_MAX,
+    Resolved, Unresolvable, ZEROS_MAX,
 };
 
 /// The batch that the input is; the one before it is always the same.
@@ -21,15 +22,28 @@ fuzz_target!(|input: &[u8]| {
         let before = decoder
             .decode(&before, BATCH - 1, &layout)
             .expect("the batch before");
-        mirror.resolve(before).expect("the batch before");
+        mirror
+            .resolve(before, &mut Nowhere)
+            .expect("the batch before");
         let Ok(decoded) = decoder.decode(&body, BATCH, &layout) else {
             continue;
         };
         let needs_others = decoded.needs_others();
-        let Ok(resolved) = mirror.resolve(decoded) else {
+        let memory = decoded.memory();
+        let again_decoded = decoder.decode(&body, BATCH, &layout);
+        let again_decoded = again_decoded.expect("what decoded once");
+        let placed = Mirror::new(0).resolve(again_decoded, &mut decoding::Placed);
+        let Ok(resolved) = mirror.resolve(decoded, &mut Nowhere) else {
             assert!(needs_others, "what names no other batch resolves");
+            assert!(placed.is_err(), "what is nowhere is found nowhere");
             continue;
         };
+        assert_eq!(resolved.memory(), memory, "filling holes takes no memory");
+        let placed = placed.expect("what the mirror has is in the guest's memory");
+        assert!(
+            placed.entries().eq(resolved.entries()),
+            "wherever it is kept, it is the same"
+        );
         if resolved.verify().is_err() {
             continue;
         }
@@ -77,7 +91,8 @@ fn again(resolved: &Resolved, decoder: &mut Decoder) -> Result<(), DecodeError> 
         .encode(&draft, BATCH, &layout, &mut body)
         .expect("what was decoded can be encoded");
     let decoded = decoder.decode(&body, BATCH, &layout)?;
-    let found = Mirror::new(0).resolve(decoded)?;
+    let found = Mirror::new(0).resolve(decoded, &mut Nowhere);
+    let found = found.map_err(Unresolvable::from)?;
     assert!(
         decoding::flat(found.entries()) == decoding::flat(resolved.entries()),
         "what arrives is what was drafted"

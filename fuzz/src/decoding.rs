@@ -1,8 +1,10 @@
 //! What the `decode` target and its seeds share: a layout, the batch before, and digests that fit.
 
+use std::convert::Infallible;
+
 use sealift_pages::{
-    Address, Agreed, Algorithm, Body, BodyWriter, Codecs, Decoder, Draft, Encoder, Entry, Layout,
-    PAGE_SIZE_MIN, PageDigest, PageSize, Record,
+    Address, Agreed, Algorithm, Body, BodyWriter, Codecs, Decoder, Draft, Encoder, Entry, External,
+    Layout, PAGE_SIZE_MIN, PageDigest, PageSize, Patch, Record,
 };
 
 /// The number of the batch that an input is.
@@ -29,15 +31,39 @@ pub fn layout() -> Layout {
 pub fn before(layout: &Layout) -> Vec<u8> {
     let mut draft = Draft::new(layout.page_size());
     for page in 0..8 {
-        let fill = u8::try_from(page + 1).expect("a small number");
         let at = Address { block: 0, page };
-        draft.page(at, &[fill; PAGE_SIZE_MIN]).expect("eight pages");
+        draft.page(at, &fill(page)).expect("eight pages");
     }
     let mut body = Vec::new();
     Encoder::new(1)
         .encode(&draft, BATCH - 1, layout, &mut body)
         .expect("eight pages");
     body
+}
+
+/// The batch before, placed in a guest's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed;
+
+impl External for Placed {
+    type Lost = Infallible;
+
+    fn holds(&self, _: u16) -> bool {
+        true
+    }
+
+    fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, Infallible> {
+        let there = batch == BATCH - 1 && page.block == 0 && page.page < 8;
+        if there {
+            into.copy_from_slice(&fill(page.page));
+        }
+        Ok(there)
+    }
+}
+
+/// A page of the batch before.
+fn fill(page: u64) -> [u8; PAGE_SIZE_MIN] {
+    [u8::try_from(page + 1).unwrap_or(0); PAGE_SIZE_MIN]
 }
 
 /// The same records with the digest of the literals and zeros among them, as far as they are no group.
@@ -48,7 +74,6 @@ pub fn with_digest(body: &[u8], layout: &Layout) -> Vec<u8> {
         return body;
     };
     let mut digest = PageDigest::new(Algorithm::Sha256, layout.page_size());
-    let fill = |page: u64| [u8::try_from(page + 1).unwrap_or(0); PAGE_SIZE_MIN];
     for record in parsed.records(layout, BATCH) {
         match record {
             Ok(Record::Zero { first, run }) => digest.zero(first, run),
@@ -151,6 +176,17 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             origin,
         };
         writer.append(&same).expect("a small batch");
+        let (base, mut changed) = (fill(page), fill(page));
+        changed[100..108].fill(0xee);
+        changed[3000 + usize::try_from(page).expect("a small number")] = 0;
+        let mut patch = Vec::new();
+        Patch::diff(&base, &changed, layout.page_size(), 100, &mut patch).expect("two pages");
+        let delta = Record::Delta {
+            page: at(100 + page),
+            origin,
+            patch: Patch::parse(&patch, layout.page_size()).expect("a patch that was just made"),
+        };
+        writer.append(&delta).expect("a small batch");
     }
     let nothing = PageDigest::new(Algorithm::Sha256, layout.page_size()).finish();
     writer.finish(&nothing).expect("the agreed digest");

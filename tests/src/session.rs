@@ -37,6 +37,7 @@ pub struct Order {
     program: PathBuf,
     arguments: Vec<OsString>,
     fault: Option<String>,
+    may_trace: bool,
 }
 
 impl Order {
@@ -48,6 +49,7 @@ impl Order {
             program: program.to_owned(),
             arguments: vec![command.into()],
             fault: None,
+            may_trace: true,
         }
     }
 
@@ -65,6 +67,13 @@ impl Order {
         if let Some(given) = at.and_then(|at| self.arguments.get_mut(at + 1)) {
             *given = value.into();
         }
+        self
+    }
+
+    /// Without the capability to look into other processes, and so into a QEMU that has all.
+    #[must_use]
+    pub fn without_tracing(mut self) -> Self {
+        self.may_trace = false;
         self
     }
 
@@ -106,7 +115,16 @@ impl Order {
             let path = directory.path().join(name);
             File::create(&path).context(format!("cannot make {}", path.display()))
         };
-        let mut command = self.host.command(&self.program);
+        let mut command = match self.may_trace {
+            true => self.host.command(&self.program),
+            false => {
+                let mut command = self.host.command("setpriv");
+                command
+                    .args(["--bounding-set", "-sys_ptrace", "--"])
+                    .arg(&self.program);
+                command
+            }
+        };
         if let Some(fault) = &self.fault {
             if !cfg!(debug_assertions) {
                 return Err(Error::new("a release cannot be held up at a step"));

@@ -5,7 +5,7 @@
 //!          ┌────────────────────────────┐
 //!          ▼                            │
 //!   converging ── stuck for 5 s ──▶ not converging ─▶ keep:     say so, and go on
-//!                                       │        ├─▶ throttle: 36 % ─ 2 s ─▶ 46 % ─ 2 s ─▶ … 95 %, until the gate opens
+//!                                       │        ├─▶ throttle: 36 % ─ 2 s ─▶ 46 % ─ 2 s ─▶ … 95 %, until it stops
 //!                                       │        └─▶ abort:    the guest stays where it is
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! same, so it must last.
 //!
 //! The first step of throttling is what brings the guest's changes below what the link delivers, as far as they are known; the others
-//! are for what a guest does that is not known. It is never asked to run freely again before the gate opens: what it would write then brings back what was gained.
+//! are for what a guest does that is not known. It is not let run freely again before it stops: what it would write then brings back what was gained.
 
 use core::time::Duration;
 
@@ -90,11 +90,7 @@ impl Convergence {
             Decision::Hold {
                 why: why @ Why::NotConverging { .. },
             } => why,
-            Decision::Open => {
-                (self.stuck_since, self.step) = (None, None);
-                return Remedy::None;
-            }
-            Decision::Hold { .. } => {
+            Decision::Open | Decision::Hold { .. } => {
                 self.stuck_since = None;
                 return self.current();
             }

@@ -39,8 +39,8 @@ const ROUND_MIN: Duration = Duration::from_millis(50);
 const ENOUGH: Duration = Duration::from_millis(100);
 /// It is read on again when it takes no longer: half of it, so that the link never waits for a thread that sleeps.
 const LITTLE: Duration = Duration::from_millis(50);
-/// QEMU does not walk anew while what is ready takes the link longer: what it finds then is not sent before what is ready anyway, and
-/// when it may stop the guest, what is ready is in the way. About what is on its way to the link, so that this does not run dry meanwhile.
+/// QEMU does not walk anew while what is ready, and what is on its way to the link, takes it longer: what is found is not sent before that anyway; and when QEMU
+/// may stop the guest, it is in the way. The link runs dry for less than the time in which QEMU finds the next pages.
 const NEARLY: Duration = Duration::from_millis(20);
 /// The least that is enough, on the wire: a few batches, however slow the link.
 const ENOUGH_MIN: u64 = 1 << 20;
@@ -253,9 +253,14 @@ impl Engine {
         self.map.counts().pages() == 0 && self.flying.is_empty()
     }
 
-    /// QEMU is to be read on, for a link that takes so many bytes in a second. To be asked at section boundaries only: a QEMU that is
-    /// blocked elsewhere holds locks that the guest wants.
-    pub fn wants_more(&mut self, now: Duration, wire_rate: Option<u64>) -> bool {
+    /// QEMU is to be read on, for a link that takes so many bytes in a second, and the least time that it needs there and back. To be
+    /// asked at section boundaries only: a QEMU that is blocked elsewhere holds locks that the guest wants.
+    pub fn wants_more(
+        &mut self,
+        now: Duration,
+        wire_rate: Option<u64>,
+        round_trip: Duration,
+    ) -> bool {
         if self.finished {
             return true;
         }
@@ -270,10 +275,13 @@ impl Engine {
             None => (ENOUGH_UNKNOWN, ENOUGH_UNKNOWN / 2),
         };
         let ready = self.ready_cost();
-        if self.between && ready > volume(wire_rate.unwrap_or(0), NEARLY) {
-            return false;
+        if self.between {
+            let nearly = volume(wire_rate.unwrap_or(0), round_trip.saturating_add(NEARLY));
+            if ready.saturating_add(self.in_flight_cost()) > nearly {
+                return false;
+            }
+            self.between = false;
         }
-        self.between = false;
         self.full = ready > if self.full { little } else { enough };
         !self.full
     }
@@ -293,6 +301,13 @@ impl Engine {
         self.ready_cost().saturating_add(self.waiting_cost())
     }
 
+    fn in_flight_cost(&self) -> u64 {
+        let flying = self.flying.values();
+        flying
+            .map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)))
+            .fold(0, u64::saturating_add)
+    }
+
     fn waiting_cost(&self) -> u64 {
         self.prices.of_waiting(self.map.counts().waiting)
     }
@@ -300,8 +315,6 @@ impl Engine {
     /// What the gate goes by.
     #[must_use]
     pub fn costs(&self) -> Costs {
-        let flying = self.flying.values();
-        let in_flight = flying.map(|flying| flying.bytes.unwrap_or(self.prices.of(flying.load)));
         let this = self.prices.of(self.fresh);
         let last = self.prices.of(self.last_fresh);
         // What a round holds was dirtied during the one before. The first is all of memory, and says nothing.
@@ -318,7 +331,7 @@ impl Engine {
         Costs {
             round: self.map.round(),
             to_send: self.remaining_cost(),
-            in_flight: in_flight.fold(0, u64::saturating_add),
+            in_flight: self.in_flight_cost(),
             next_round: (self.map.round() > 1).then_some(next_round),
             per_second,
             stale: self.is_stale(),

@@ -26,7 +26,7 @@ use crate::rounds::Round;
 /// Rounds that have not become smaller after which it is said that they will not.
 const STUCK_ROUNDS: u32 = 3;
 /// A round is smaller than the one before when a tenth of it is gone: less is chance.
-const SMALLER: u64 = 10;
+const SMALLER: u32 = 10;
 
 /// A round that leaves less than three quarters of what the one before left is worth another one: as long as what it leaves, it saves more than
 /// a quarter of the guest's standstill.
@@ -56,6 +56,8 @@ pub struct Gate {
     /// were not worth it.
     seen: Option<(u64, Duration)>,
     settled: u32,
+    /// The shortest of those times.
+    best: Option<Duration>,
 }
 
 impl Gate {
@@ -73,6 +75,7 @@ impl Gate {
             stuck: 0,
             seen: None,
             settled: 0,
+            best: None,
         }
     }
 
@@ -99,11 +102,10 @@ impl Gate {
         volume(self.forecast.wire_rate().unwrap_or(0), time)
     }
 
-    /// A round has ended. A source that owns its pre-copy says first what remains.
+    /// A round has ended. Of a source that owns its pre-copy the gate goes by what it says, in whose series rounds that are too short count as one.
     pub fn round(&mut self, now: Duration, ended: Round) {
-        if let Some(costs) = self.forecast.costs() {
-            self.forecast.round(now, ended);
-            return self.owned_round(now, costs.round);
+        if self.forecast.costs().is_some() {
+            return self.forecast.round(now, ended);
         }
         // The first pass is all of memory: what comes after it is smaller, whatever the guest does.
         let before = self
@@ -113,7 +115,10 @@ impl Gate {
         self.forecast.round(now, ended);
         let fits = |blackout| blackout <= self.max_downtime;
         let smaller = before.is_none_or(|before| {
-            ended.normal < before.normal.saturating_sub(before.normal / SMALLER)
+            ended.normal
+                < before
+                    .normal
+                    .saturating_sub(before.normal / u64::from(SMALLER))
         });
         self.stuck = if smaller || self.forecast.blackout(now).is_some_and(fits) {
             0
@@ -122,32 +127,39 @@ impl Gate {
         };
     }
 
-    /// The same, where what remains is known in bytes on the wire. Rounds that were too short for the source's series count as one.
-    fn owned_round(&mut self, now: Duration, series: u64) {
+    /// Looks whether the series of a source that owns its pre-copy has moved on, and what a round has brought.
+    fn follow(&mut self, now: Duration) {
         let known = self.forecast.first_pass_is_complete();
-        let Some(blackout) = self.forecast.blackout(now).filter(|_| known) else {
+        let Some(costs) = self.forecast.costs().filter(|_| known) else {
             return;
         };
-        let Some((round, before)) = self.seen.replace((series, blackout)) else {
+        let Some(blackout) = self.forecast.blackout(now) else {
             return;
         };
-        if round == series {
-            self.seen = Some((round, before));
+        let Some((round, before)) = self.seen else {
+            self.seen = Some((costs.round, blackout));
+            return;
+        };
+        if round == costs.round {
             return;
         }
+        self.seen = Some((costs.round, blackout));
         let (part, of) = WORTH;
         self.settled = if blackout < before / of * part {
             0
         } else {
             self.settled.saturating_add(1)
         };
-        let tenth = before.as_nanos() / u128::from(SMALLER);
-        let smaller = blackout.as_nanos() < before.as_nanos() - tenth;
-        self.stuck = if smaller || blackout <= self.max_downtime {
-            0
+        // Against the best so far: from one round to the next much is chance.
+        let best = *self.best.get_or_insert(before);
+        if blackout < best - best / SMALLER {
+            self.best = Some(blackout);
+            self.stuck = 0;
+        } else if blackout <= self.max_downtime {
+            self.stuck = 0;
         } else {
-            self.stuck.saturating_add(1)
-        };
+            self.stuck = self.stuck.saturating_add(1);
+        }
     }
 
     /// Whether QEMU may stop the guest. Once it may, it always may.
@@ -155,6 +167,7 @@ impl Gate {
         if self.open {
             return Decision::Open;
         }
+        self.follow(now);
         match self.obstacle(now) {
             Some(why) => {
                 self.fits_since = None;

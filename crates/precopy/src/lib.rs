@@ -2,12 +2,19 @@
 //! QEMU may stop the guest.
 //!
 //! ```text
-//!   QEMU's stream ─▶ addresses ─▶ Rounds ──── a walk over memory has ended ───▶ Gate ─▶ hold · open
-//!                        │                                                       ▲
-//!                        ├─▶ DirtyMap      a bit per page: to be sent            │ delivered, in flight
-//!                        └─▶ VersionMap    4 bytes per page: sent in batch …     └── the session
-//!                                           └─ its digest, compared at both ends before the hand-off
+//!                                     wants more?
+//!   QEMU's stream ─▶ addresses ─▶ Rounds ─┬─ a walk over memory has ended ──▶ Gate ─▶ hold · open ─▶ Convergence ─▶ throttle · abort
+//!                        │                ▼                                    ▲ ▲
+//!                        ├─▶ Engine   what is to be sent, what waits, costs ───┘ │ delivered, in flight
+//!                        │                │ take                                 └── the session
+//!                        │                ▼
+//!                        └─▶ VersionMap   4 bytes per page: sent in batch …
+//!                                └─ its digest, compared at both ends before the hand-off
 //! ```
+//!
+//! A source to which QEMU's stream brings pages needs no [`Engine`]: QEMU owns the pre-copy, and the [`Forecast`] goes by rounds. One that reads
+//! guest memory itself owns it: it tells the engine what QEMU hands over, takes from it what to send, and hands the engine's [`Costs`] to the forecast as often
+//! as it samples what was delivered.
 //!
 //! The crate has no sockets, clocks, threads or randomness: times are handed in, as durations since the session's start. Of the other inner
 //! crates it uses `sealift-pages`, for pages' addresses and for the digest algorithm that both ends agreed on.

@@ -71,6 +71,13 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
+    /// The page pipeline alone, one thread there and back, each technique on and off. Run it with nothing else running.
+    #[command(disable_help_flag = true)]
+    Pages {
+        /// Captured main channels; what `--help` after `pages` lists.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Moving a guest by sealift and by what QEMU has itself, in turn, on the same link. Takes root; run it with nothing else running.
     #[command(disable_help_flag = true)]
     Peers {
@@ -89,6 +96,9 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Core { save },
         } => bench_core(save),
+        Command::Bench {
+            what: Bench::Pages { arguments },
+        } => bench_pages(&arguments),
         Command::Bench {
             what: Bench::Peers { arguments },
         } => bench_peers(&arguments),
@@ -135,6 +145,12 @@ fn bench_core(save: Option<PathBuf>) -> Result<(), Failed> {
         command.arg("--").arg("--save").arg(file);
     }
     step::run("bench core", &mut command)
+}
+
+fn bench_pages(arguments: &[OsString]) -> Result<(), Failed> {
+    let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-bench"]);
+    command.args(["--bin", "pages", "--"]);
+    step::run("bench pages", command.args(arguments))
 }
 
 fn bench_peers(arguments: &[OsString]) -> Result<(), Failed> {

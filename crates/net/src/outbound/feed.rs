@@ -131,9 +131,11 @@ impl Feed {
     /// [`Closed`].
     pub fn wait_for_appetite(&self) -> Result<(), Closed> {
         self.wait_until(|book, now| {
-            let rates = book.flight.rates(now);
+            let wire = book.flight.rates(now).map(|rates| rates.wire);
+            let latency = book.flight.latency();
+            let round_trip = latency.map_or(Duration::ZERO, |latency| latency.least);
             let engine = book.engine.as_mut();
-            engine.is_none_or(|engine| engine.wants_more(now, rates.map(|rates| rates.wire)))
+            engine.is_none_or(|engine| engine.wants_more(now, wire, round_trip))
         })
     }
 

@@ -142,10 +142,11 @@ impl Shared {
             0 => bytes,
             raw => bytes.saturating_mul(packed) / raw,
         };
-        let (literal, named, delta) = (tally.literal, tally.same_as, tally.delta);
+        // A page that is named costs next to nothing, and mostly has not changed: it says nothing about what changes cost.
+        let (literal, delta) = (tally.literal, tally.delta);
         let made = Encoded {
-            literal_pages: literal.pages + named.pages,
-            literal_bytes: on_wire(literal.bytes + named.bytes),
+            literal_pages: literal.pages,
+            literal_bytes: on_wire(literal.bytes),
             delta_pages: delta.pages,
             delta_bytes: on_wire(delta.bytes),
         };

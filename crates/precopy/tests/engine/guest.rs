@@ -81,7 +81,7 @@ impl Guest {
     }
 
     pub(crate) fn is_zero(&self, page: u64) -> bool {
-        page % self.zero == 0
+        page.is_multiple_of(self.zero)
     }
 }
 

@@ -8,5 +8,7 @@
 
 mod books;
 mod guest;
+mod memory;
 mod moves;
+mod pace;
 mod world;

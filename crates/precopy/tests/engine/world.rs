@@ -22,10 +22,11 @@ const PAGE: u64 = 4096;
 const QEMU: u64 = 200;
 /// How long a section of QEMU's takes at most.
 const SECTION: u64 = 50;
-/// Pages of a batch.
-const BATCH: u64 = 256;
+/// Milliseconds that a batch takes the link, and pages of it at most.
+const BATCH_TIME: u64 = 10;
+const BATCH_MAX: u64 = 256;
 /// Milliseconds of the link that are taken in advance.
-const AHEAD: u64 = 30;
+const AHEAD: u64 = 100;
 /// What a switch takes besides.
 const DEVICE_STATE: u64 = 10;
 
@@ -114,6 +115,10 @@ impl Link {
         }
     }
 
+    const fn round_trip(&self) -> Duration {
+        Duration::from_millis(2 * self.latency)
+    }
+
     fn queued(&self) -> u64 {
         self.queue.iter().map(|batch| batch.wire).sum::<u64>() - self.gone
     }
@@ -136,9 +141,8 @@ pub(crate) struct Moved {
     pub(crate) time: u64,
     pub(crate) wire: u64,
     pub(crate) blackout: u64,
-    /// Pages sent with content, each as often as it was.
+    /// Pages with content, each as often as it was sent.
     pub(crate) sends: u64,
-    pub(crate) rounds: u64,
 }
 
 impl World {
@@ -189,24 +193,16 @@ impl World {
             let all_there = self.qemu.dirty.is_empty() && self.engine.is_drained();
             if let Some(stopped) = self.stopped.filter(|_| all_there) {
                 self.check();
-                let moved = Moved {
+                return Some(Moved {
                     time: self.now,
                     wire: self.source.wire,
                     // The last acknowledgement has come back.
                     blackout: self.now - stopped - self.link.latency + DEVICE_STATE,
                     sends: self.source.sends.iter().sum(),
-                    rounds: self.rounds.current().number,
-                };
-                println!("{moved:?}");
-                return Some(moved);
+                });
             }
         }
         None
-    }
-
-    /// How often a page was sent.
-    pub(crate) fn sends(&self, page: u64) -> u64 {
-        self.source.sends[usize::try_from(page).unwrap()]
     }
 
     pub(crate) fn step(&mut self) {
@@ -245,7 +241,7 @@ impl World {
         }
         if self.qemu.section.is_none() {
             let rate = self.gate.forecast().wire_rate();
-            if !self.engine.wants_more(now, rate) {
+            if !self.engine.wants_more(now, rate, self.link.round_trip()) {
                 return;
             }
             self.qemu.section = Some(self.now);
@@ -274,16 +270,6 @@ impl World {
             self.qemu.dirty = std::mem::take(&mut self.qemu.unseen).into_iter().collect();
             if self.decision == Decision::Open && self.now > 10 {
                 self.stopped = Some(self.now);
-                if std::env::var("TRACE").is_ok() {
-                    println!(
-                        "    {:5} STOP qemu {} {:?} {:?} {:?}",
-                        self.now,
-                        self.qemu.dirty.len(),
-                        self.engine.dirty(),
-                        self.engine.costs(),
-                        self.gate.forecast().blackout(now)
-                    );
-                }
                 self.engine.finish();
             }
         }
@@ -291,27 +277,18 @@ impl World {
 
     fn round(&mut self, round: Round) {
         let now = self.now();
-        let moved = self.engine.round(now);
-        if std::env::var("TRACE").is_ok() {
-            println!(
-                "    {:5} round {moved} {round:?} {:?} {:?} forecast {:?}",
-                self.now,
-                self.engine.dirty(),
-                self.engine.costs(),
-                self.gate.forecast().blackout(now)
-            );
-        }
-        self.gate.forecast_mut().owned(self.engine.costs());
+        self.engine.round(now);
         self.gate.round(now, round);
     }
 
     fn send(&mut self) {
         let now = self.now();
+        let batch = (BATCH_TIME * self.link.rate / self.guest.literal).clamp(16, BATCH_MAX);
         while self.link.queued() < AHEAD * self.link.rate && self.engine.has_work(now) {
             let number = self.source.batches;
             self.source.batches += 1;
             let mut taken = vec![];
-            self.engine.take(now, number, BATCH, BATCH * 16, &mut taken);
+            self.engine.take(now, number, batch, batch * 16, &mut taken);
             let mut pages = vec![];
             let mut made = Encoded::default();
             for taken in taken {
@@ -319,6 +296,11 @@ impl World {
                     let index = usize::try_from(page).unwrap();
                     if taken.zero {
                         self.source.bases[index] = None;
+                        pages.push((page, None));
+                        continue;
+                    }
+                    // What was zeros when it was lost is read, and found to be zeros.
+                    if self.guest.is_zero(page) {
                         pages.push((page, None));
                         continue;
                     }
@@ -401,7 +383,7 @@ impl World {
                 waiting,
             },
         );
-        forecast.round_trip(Duration::from_millis(2 * self.link.latency));
+        forecast.round_trip(self.link.round_trip());
         forecast.owned(self.engine.costs());
         if self.patient {
             self.engine.may_wait(self.gate.may_wait());

@@ -277,7 +277,7 @@ impl Ingest {
         self.flush_scratch()?;
         match item {
             Item::RamEnd => {
-                self.round(|pace| pace.section_ended());
+                self.round(|pace| pace.section_ended())?;
                 if self.place == Place::LastPages {
                     self.ram_over()?;
                 }
@@ -303,14 +303,14 @@ impl Ingest {
         };
         match page.content {
             Content::Zero => {
-                self.round(|pace| pace.page(at, true));
+                self.round(|pace| pace.page(at, true))?;
                 if self.is_direct(at.block) {
                     return self.mark(at, true);
                 }
                 self.put(|draft| draft.zero(at))
             }
             Content::Whole(bytes) => {
-                self.round(|pace| pace.page(at, false));
+                self.round(|pace| pace.page(at, false))?;
                 if self.is_direct(at.block) {
                     return self.mark(at, false);
                 }
@@ -321,7 +321,7 @@ impl Ingest {
             // Not pages yet: QEMU at the other end makes them of its own. The block is always named, for the parser there has not seen
             // the pages in between.
             Content::Xbzrle(_) | Content::Zlib(_) => {
-                self.round(|pace| pace.page(at, false));
+                self.round(|pace| pace.page(at, false))?;
                 let named = Page {
                     named: true,
                     ..*page
@@ -380,10 +380,13 @@ impl Ingest {
     }
 
     /// Counts what QEMU has written. When it begins to walk through memory anew, what is dirty is a round older.
-    fn round(&mut self, count: impl Fn(&Pace) -> bool) {
+    fn round(&mut self, count: impl Fn(&Pace) -> bool) -> Result<(), End> {
         if count(&self.pace) {
+            // They belong to the round that has ended.
+            self.tell_marks()?;
             self.feed.round();
         }
+        Ok(())
     }
 
     /// Between two sections, where nothing waits for QEMU: while much is dirty it is not read on.

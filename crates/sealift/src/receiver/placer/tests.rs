@@ -366,6 +366,44 @@ fn memory_that_is_another_than_qemus_is_never_written() {
 }
 
 #[test]
+fn nothing_is_written_where_qemu_throws_memory_away_or_loads_it_beside_the_guest() {
+    let mut advice = vec![8, 0, 3, 0, 16];
+    advice.extend_from_slice(&[4096_u64.to_be_bytes(); 2].concat());
+    for (command, word) in [(advice, "post-copy"), (vec![8, 0, 8, 0, 0], "x-colo")] {
+        let mut trial = Trial::start(Ram::used());
+        trial.opaque(&command).unwrap();
+        match trial.told.try_recv() {
+            Ok(Event::LeftToStream { block: 0, why }) => assert!(why.contains(word), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        trial.first_pages();
+        trial.puts(&[Put::Page(0, 7, 9)]).unwrap();
+        trial.settle();
+        assert!(lock(&trial.ram.writes).is_empty());
+    }
+}
+
+#[test]
+fn pages_on_another_channel_end_placing() {
+    let mut trial = Trial::start(Ram::used());
+    trial.first_pages();
+    assert!(trial.is_placing());
+    trial
+        .place(|draft| {
+            draft.opaque(1, b"a packet's head").unwrap();
+            Put::Page(0, 7, 9).draft(draft).unwrap();
+        })
+        .unwrap();
+    match trial.told.try_recv() {
+        Ok(Event::LeftToStream { block: 0, why }) => assert!(why.contains("channels"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    trial.puts(&[Put::Page(0, 8, 9)]).unwrap();
+    trial.end();
+    assert!(lock(&trial.ram.writes).is_empty());
+}
+
+#[test]
 fn without_a_return_path_everything_goes_through_qemu() {
     let mut trial = Trial::start(Ram::used());
     // Another stream: the first one's beginning has one.

@@ -80,6 +80,7 @@ fn a_log_has_a_line_for_what_happens_and_the_report_goes_to_standard_output() {
 waiting at [::]:7325
 connected to host-b at [2001:db8::2]:7325, TLS 1.3
 admitted: web1, 3f3f3f3f-3f3f-3f3f-3f3f-3f3f3f3f3f3f; 1.00 GiB of memory, at most 4 lanes, X25519+ML-KEM-768
+RAM block pc.ram: mapped, its backend's file is shared
 pre-copy       memory is sent while the guest goes on
 pre-copy, round 3: 412 Mbit/s on the wire, 1.90 Gbit/s before compression (4.6 to 1 so far), 4.00 MiB in flight; \
 the guest changes 96.0 Mbit/s, would stand still for 41.0 ms; 412 MiB left, ends in 8.20 s
