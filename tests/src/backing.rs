@@ -54,8 +54,10 @@ pub struct Backing {
     pub name: &'static str,
     /// QEMU's names of the blocks of main memory.
     pub blocks: &'static [&'static str],
-    /// The best way from outside, as it is told.
+    /// The best way to read it from outside, as it is told.
     pub way: &'static str,
+    /// The best way to write it.
+    pub way_in: &'static str,
     machine: Machine,
     /// KiB of all of it.
     kib: u64,
@@ -76,6 +78,7 @@ impl Backing {
             name: "private memory",
             blocks: &["pc.ram"],
             way: "process",
+            way_in: "process",
             machine: Machine::I440fx,
             kib: KIB,
             workload: HARD,
@@ -91,6 +94,7 @@ impl Backing {
             name,
             blocks: &["mem0"],
             way,
+            way_in: way,
             kib,
             arguments: words(&["-object", &object, "-machine", "memory-backend=mem0"]),
             ..Self::private()
@@ -134,11 +138,14 @@ impl Backing {
         })
     }
 
-    /// Huge pages, which the machine needs to have set aside.
+    /// Huge pages, which the machine needs to have set aside. Their file cannot be written to as a file.
     #[must_use]
     pub fn huge() -> Self {
         let properties = "memory-backend-memfd,share=on,hugetlb=on,hugetlbsize=2M";
-        Self::object("huge pages", "mapped", HUGE_KIB, properties)
+        Self {
+            way_in: "process",
+            ..Self::object("huge pages", "mapped", HUGE_KIB, properties)
+        }
     }
 
     /// Two blocks of main memory.
@@ -208,6 +215,7 @@ impl Backing {
         Self {
             name: self.name,
             way: "process",
+            way_in: "process",
             arguments: arguments.collect(),
             _directory: None,
             ..*self

@@ -102,7 +102,7 @@ fn pages_are_placed_in_each_kind_of_memory_and_all_of_it_is_right() {
                 if source == "auto" || qemu.is_modern() || whole_matrix() {
                     let by = Ordered { source, ..AUTO };
                     let (_, received) = moves(&trial, &qemu, backing, by);
-                    assert_placed(&received, backing, backing.way);
+                    assert_placed(&received, backing, backing.way_in);
                 }
             }
         }
@@ -184,7 +184,9 @@ fn a_qemu_that_dies_while_pages_are_placed_is_named_and_the_guest_runs_on() {
     let trial = Trial::new().unwrap();
     let qemu = newest();
     for backing in [Backing::private(), Backing::memfd()] {
-        let mut source = trial.running(&backing.private_twin().launch(&qemu)).unwrap();
+        let mut source = trial
+            .running(&backing.private_twin().launch(&qemu))
+            .unwrap();
         let mut destination: Guest = trial.waiting(&backing.launch(&qemu)).unwrap();
         let mut receiver = listening(&trial.managed(&destination)).unwrap();
         let order = trial.migrate(&source, trial::PORT).crawling();
