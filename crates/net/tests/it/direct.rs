@@ -189,9 +189,10 @@ impl Reader {
         let mut named = std::mem::take(&mut *self.guest.bits.lock().unwrap());
         while let Some(number) = named.pop_first() {
             self.page(number);
-            if chance.below(40) == 0 {
-                let again = std::mem::take(&mut *self.guest.bits.lock().unwrap());
-                named.extend(again.into_iter().take(3));
+            if chance.below(8) == 0 {
+                let mut bits = self.guest.bits.lock().unwrap();
+                let again = (0..6).map_while(|_| bits.pop_first());
+                named.extend(again);
             }
             match chance.below(60) {
                 0 => self.submit(),
@@ -275,7 +276,7 @@ fn moves_under_load(seed: u64) {
         direct: false,
     };
     let source = thread::spawn(move || {
-        for _ in 0..chance.below(12) + 4 {
+        for _ in 0..chance.below(6) {
             reader.walk(&mut chance);
             reader.feed.round();
             if reader.direct {
