@@ -38,11 +38,11 @@ pub const HARD: Workload = Workload {
     seeds: 40,
 };
 
-/// The same with pages in all of two blocks. The region begins at 2 MiB, and the firmware's tables are at the end.
+/// The same with pages in all of two blocks, more slowly: it is to come to an end over a narrow link. The region begins at 2 MiB, and the firmware's tables are at the end.
 const HARD_IN_BOTH: Workload = Workload {
     pages: 3300,
     hot: 3300,
-    gap: 20,
+    gap: 600,
     tick: 1100,
     ..HARD
 };

@@ -36,8 +36,8 @@ const FEW: [Ways; 4] = [
     ways("mapped", "mapped"),
 ];
 
-/// A link on which the first pass takes so long that a guest on a busy machine comes to rewrite something meanwhile.
-const UNHURRIED: [&str; 2] = ["--bandwidth", "50mbit"];
+/// A link on which the first pass takes some time, and a blackout into which it does not fit: the guest comes to rewrite something meanwhile.
+const UNHURRIED: [&str; 4] = ["--bandwidth", "50mbit", "--max-downtime", "100ms"];
 
 /// A move of a guest that rewrites its memory hard.
 struct Move<'a> {
