@@ -34,6 +34,11 @@ fn moves(trial: &Trial, qemu: &Qemu, to: &Backing, by: Ordered) -> (Ended, Ended
     let order = trial
         .migrate(&source, trial::PORT)
         .with(["--verify", "full", "--access", by.source]);
+    // The pages of a second block come late, and those that are to be checked must come before the guest stops.
+    let order = match to.blocks {
+        [_] => order,
+        _ => order.with(["--bandwidth", "50mbit", "--max-downtime", "100ms"]),
+    };
     let sent = order.start().unwrap().wait().unwrap();
     let received = receiver.wait().unwrap();
     let said = format!(
