@@ -2,7 +2,7 @@
 //! than they can be compressed.
 //!
 //! ```text
-//!              enough batches, nobody waited, none stood in a queue          all of them acknowledged
+//!              enough batches in a row, and none of them queued               all of them acknowledged
 //!   squeezed ───────────────────────────────────────────────────────▶ trial ──────────────────────────┬─ much faster ─▶ plain
 //!      ▲                                                          a few batches as they are           │                   │
 //!      ├────────────────────────── not ───────────────────────────────────────────────────────────────┘                   │
@@ -19,7 +19,7 @@ use sealift_pages::CONTENT_MAX;
 
 /// Batches before the first trial: a link that is slower than compression shows by then, since they begin to queue.
 const FIRST: u32 = 32;
-/// Each trial that was lost makes the next one wait so many times longer.
+/// Each trial that was lost makes the next one wait so many times longer; one that was broken off, twice.
 const LATER: u32 = 8;
 /// Batches of a trial: the first of them only starts the clock, and what two or three of them may find empty on their way, buffers and a shaper's burst, does not decide.
 const TRIAL: u32 = 6;
@@ -29,6 +29,8 @@ const WON: u64 = 6;
 const MEASURED: usize = 32;
 /// Batches whose time on the way is looked at to see whether they queue.
 const RECENT: u32 = 8;
+/// A worker that waits longer for pages than this ends what was in a row: QEMU has come to an end of its walk. Shorter waits are cores that are wanted by all.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Time on the way beside twice the least that was seen: what threads that wait for a core make of it.
 const JITTER: Duration = Duration::from_millis(10);
 
@@ -40,8 +42,10 @@ const FULL: u64 = CONTENT_MAX / 2;
 pub(super) struct Effort {
     level: i32,
     state: State,
-    /// Taken in a row, with nobody waiting in between.
+    /// Taken in a row.
     busy: u32,
+    /// Since when a worker waits for pages.
+    waits: Option<Duration>,
     /// So many of them make a trial due.
     due: u32,
     under_way: VecDeque<Batch>,
@@ -86,6 +90,7 @@ impl Effort {
             level,
             state: State::Squeezed,
             busy: 0,
+            waits: None,
             due: FIRST,
             under_way: VecDeque::new(),
             lately: VecDeque::new(),
@@ -97,8 +102,12 @@ impl Effort {
 
     /// At which level a batch with so many bytes of content is to be compressed; none for not at all.
     pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> Option<i32> {
+        if let Some(since) = self.waits.take()
+            && now.saturating_sub(since) > PAUSE
+        {
+            self.begin_again();
+        }
         if content < FULL {
-            self.waited();
             return (self.state != State::Plain).then_some(self.level);
         }
         self.busy = self.busy.saturating_add(1);
@@ -123,8 +132,23 @@ impl Effort {
         (!plain).then_some(self.level)
     }
 
-    /// A worker had to wait for pages: compressing is not what limits, and what is delivered says nothing of what could be.
-    pub(super) fn waited(&mut self) {
+    /// A worker has to wait for pages.
+    pub(super) fn waits(&mut self, now: Duration) {
+        self.waits.get_or_insert(now);
+        match &mut self.state {
+            State::Squeezed => {}
+            // What is delivered now says nothing of what could be.
+            State::Trial(trial) if trial.taken < TRIAL => {
+                self.state = State::Squeezed;
+                self.due = self.due.saturating_mul(2);
+                self.begin_again();
+            }
+            State::Trial(_) => {}
+            State::Plain => self.lately.clear(),
+        }
+    }
+
+    fn begin_again(&mut self) {
         self.busy = 0;
         self.lately.clear();
     }
@@ -188,9 +212,8 @@ impl Effort {
 
     fn lost(&mut self) {
         self.state = State::Squeezed;
-        self.busy = 0;
         self.due = self.due.saturating_mul(LATER);
-        self.lately.clear();
+        self.begin_again();
     }
 
     /// Batches do not queue on their way.
@@ -332,13 +355,25 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_pages_is_not_held_up_by_compression() {
+    fn who_waits_long_for_pages_begins_again() {
         let mut way = Way::new(1_200_000_000, 200_000_000);
         for _ in 0..100 {
-            way.send(20);
-            way.effort.waited();
+            way.send(30);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE * 2;
         }
         assert_eq!(way.plain(), 0);
+    }
+
+    #[test]
+    fn who_waits_a_moment_for_pages_does_not() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        for _ in 0..100 {
+            way.send(30);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE / 10;
+        }
+        assert!(way.plain() > 2500, "{}", way.plain());
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Shared {
                 Ok(None) => {
                     match self.has_too_much_under_way(&book) {
                         true => book.effort.held(),
-                        false => book.effort.waited(),
+                        false => book.effort.waits(self.now()),
                     }
                     book = wait(&self.work, book);
                 }
