@@ -183,7 +183,6 @@ fn a_guest_that_writes_faster_than_the_link_is_held_and_it_is_said_why() {
         "{why}"
     );
     assert!(dirty_rate > 50 << 20, "{why}");
-    assert!(why.to_string().contains("allow more downtime"), "{why}");
     assert_eq!(
         world.gate.forecast().time_to_end(world.now()).is_some(),
         dirty_rate < delivered_rate

@@ -390,6 +390,9 @@ impl World {
         }
         self.decision = self.gate.decide(now);
         self.engine.hurry(self.decision.hurries());
+        if let Remedy::Throttle { percent } = self.remedy {
+            self.convergence.throttled(now, percent);
+        }
         self.remedy = self.convergence.consider(now, &self.gate, self.decision);
     }
 
