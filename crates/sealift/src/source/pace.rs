@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use sealift_net::outbound::Standing;
 use sealift_pages::{Address, PageSize};
-use sealift_precopy::{Decision, Forecast, Gate, QemuView, Round, Rounds, Sample, Why};
+use sealift_precopy::{
+    Convergence, Decision, Forecast, Gate, IfNotConverging, QemuView, Remedy, Round, Rounds,
+    Sample, Why,
+};
 use sealift_qemu::machine::Migration;
 use sealift_session::flight::WINDOW_MAX;
 
@@ -53,6 +56,7 @@ pub(crate) struct Pace {
 struct State {
     rounds: Rounds,
     gate: Gate,
+    convergence: Convergence,
     opened: bool,
     /// It is open, or is about to be.
     hurries: bool,
@@ -60,6 +64,15 @@ struct State {
     gated: bool,
     /// Rounds that ended and were not told.
     ended: Vec<Round>,
+}
+
+/// What follows from what was delivered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adjusted {
+    /// The gate has just opened.
+    pub(crate) opens: bool,
+    /// What is to be done about a guest that does not converge.
+    pub(crate) remedy: Remedy,
 }
 
 /// What is known of the guest's pace.
@@ -73,12 +86,17 @@ pub(crate) struct Outlook {
     pub(crate) wire_rate: u64,
     pub(crate) raw_rate: u64,
     /// Why the gate is held, if it is for a reason that will not pass by itself.
-    pub(crate) stuck: Option<String>,
+    pub(crate) stuck: Option<Why>,
 }
 
 impl Pace {
     /// Of a guest with so many bytes of memory.
-    pub(crate) fn new(memory: u64, page_size: PageSize, max_downtime: Duration) -> Self {
+    pub(crate) fn new(
+        memory: u64,
+        page_size: PageSize,
+        max_downtime: Duration,
+        if_not_converging: IfNotConverging,
+    ) -> Self {
         let forecast = Forecast::new(memory, page_size);
         Self {
             start: Instant::now(),
@@ -86,6 +104,7 @@ impl Pace {
                 rounds: Rounds::new(0),
                 // QEMU is always read as fast as the link carries it: it has seen what that is.
                 gate: Gate::new(max_downtime, Duration::ZERO, forecast),
+                convergence: Convergence::new(if_not_converging),
                 opened: false,
                 hurries: false,
                 gated: false,
@@ -140,18 +159,22 @@ impl Pace {
 
     /// What QEMU says of its migration.
     pub(crate) fn qemu_says(&self, migration: &Migration) {
+        let now = self.start.elapsed();
+        let mut state = lock(&self.state);
+        if let Some(percent) = migration.throttled_percent {
+            state.convergence.throttled(now, percent);
+        }
         if let Some(ram) = migration.ram {
             let view = QemuView {
                 remaining: ram.remaining,
                 dirty_pages_rate: ram.dirty_pages_rate,
             };
-            let now = self.start.elapsed();
-            lock(&self.state).gate.forecast_mut().qemu(now, view);
+            state.gate.forecast_mut().qemu(now, view);
         }
     }
 
-    /// Takes in what was delivered. Returns whether the gate has just opened.
-    pub(crate) fn adjust(&self, standing: &Standing) -> bool {
+    /// Takes in what was delivered.
+    pub(crate) fn adjust(&self, standing: &Standing) -> Adjusted {
         let now = self.start.elapsed();
         let mut state = lock(&self.state);
         let current = state.rounds.current();
@@ -176,7 +199,12 @@ impl Pace {
         self.follow(rate, state.gated);
         let decision = state.gate.decide(now);
         state.hurries = decision.hurries();
-        decision == Decision::Open && !std::mem::replace(&mut state.opened, true)
+        let State {
+            gate, convergence, ..
+        } = &mut *state;
+        let remedy = convergence.consider(now, gate, decision);
+        let opens = decision == Decision::Open && !std::mem::replace(&mut state.opened, true);
+        Adjusted { opens, remedy }
     }
 
     /// How many bytes on the wire pages may cost that wait for the guest's stop, and whether that is near.
@@ -252,7 +280,7 @@ impl Pace {
             stuck: match decision {
                 Decision::Hold {
                     why: why @ (Why::NotConverging { .. } | Why::DowntimeTooShort { .. }),
-                } => Some(why.to_string()),
+                } => Some(why),
                 _ => None,
             },
         }
