@@ -31,6 +31,16 @@ def page(seed):
     return bytes((seed + 7 * i + 13 * (i >> 8)) % 256 for i in range(PAGE))
 
 
+def apart(content):
+    """The lowest byte of every word of 8 bytes, then the next of every word, and so on."""
+    return b"".join(content[i::8] for i in range(8))
+
+
+def together(planes):
+    words = len(planes) // 8
+    return bytes(planes[i % 8 * words + i // 8] for i in range(len(planes)))
+
+
 def varint(value):
     out = bytearray()
     while value >= 0x80:
@@ -99,7 +109,7 @@ def write(records):
             last = None
             continue
         block, number = r["page"]
-        tag = {"zero": 0x10, "literal": 0x20, "same-as": 0x30, "delta": 0x40}[kind]
+        tag = {"zero": 0x10, "literal": 0x20, "same-as": 0x30, "delta": 0x40, "planes": 0x80}[kind]
         if last and last[0] == block and number == last[1] + 1:
             address = bytes([tag])
         elif last and last[0] == block and number > last[1]:
@@ -112,6 +122,8 @@ def write(records):
             last = (block, number + r["run"] - 1)
         elif kind == "literal":
             pieces += [address, r["seed"]]
+        elif kind == "planes":
+            pieces.append(address + apart(page(r["seed"])))
         else:
             origin = b"".join(map(varint, (*r["origin"], r["age"])))
             pieces.append(address + origin)
@@ -143,8 +155,8 @@ def resolve(records, earlier):
         kind = r["record"]
         if kind == "zero":
             yield (*r["page"], r["run"])
-        elif kind in ("literal", "same-as", "delta"):
-            if kind == "literal":
+        elif kind in ("literal", "planes", "same-as", "delta"):
+            if kind in ("literal", "planes"):
                 content = page(r["seed"])
             else:
                 origin = tuple(r["origin"])
@@ -250,9 +262,9 @@ def read(body, blocks, batch, agreed, left=None):
         tag = b.take(1)[0]
         pay("TooManyRecords", 1, start)
         kind, mode = tag >> 4, tag & 15
-        if not 1 <= kind <= 7:
+        if not 1 <= kind <= 8:
             raise Refused(start, "UnknownRecord")
-        if kind >= 5:
+        if 5 <= kind <= 7:
             if mode:
                 raise Refused(start, "StrayAddressing")
             if kind == 6:
@@ -338,6 +350,11 @@ def read(body, blocks, batch, agreed, left=None):
             if content != page(content[0]):
                 raise AssertionError("a vector's pages have seeds")
             records.append({"record": "literal", "page": where, "seed": content[0]})
+        elif kind == 8:
+            content = together(b.take(PAGE))
+            if content != page(content[0]):
+                raise AssertionError("a vector's pages have seeds")
+            records.append({"record": "planes", "page": where, "seed": content[0]})
         else:
             origin = anywhere()
             at = b.at
@@ -374,6 +391,7 @@ def accepted():
         {"record": "barrier"},
         {"record": "literal", "page": [0, 302], "seed": 18},
         {"record": "opaque", "channel": 0, "bytes": "51454d5566696c65"},
+        {"record": "planes", "page": [0, 303], "seed": 19},
         {"record": "same-as", "page": [0, 500], "origin": [0, 301], "age": 0},
         {"record": "delta", "page": [0, 501], "origin": [0, 302], "age": 0, "patch": [[0, "ff"], [9, "0102"], [4095, "aa"]]},
         {"record": "same-as", "page": [0, 3], "origin": [1, 3], "age": 2},
@@ -423,7 +441,7 @@ def refused():
     yield "TooManyRecords", RECORDS, "60" * (RECORDS + 1)
     yield "OwnPage", 5, "320003000300"
     yield "OwnPage", 5, "420003000300" + "03000109"
-    yield "UnknownRecord", 0, "80"
+    yield "UnknownRecord", 0, "90"
     yield "UnknownAddressing", 0, "13"
     yield "StrayAddressing", 0, "61"
     yield "NoPageBefore", 0, "1000"

@@ -9,6 +9,7 @@
 //!
 //! - [`tools`] installs what is missing, [`backport`] puts a second QEMU beside the distribution's;
 //! - [`qemu`] finds the QEMUs, [`guest`] runs one with the [`image`], a guest that checks its own memory;
+//! - [`backing`] is what a guest's memory is made of;
 //! - [`hosts`] makes two hosts with a link of a [`rate`] and a length; [`linux`] boots a kernel with one program, [`mix`] is such a guest, and
 //!   [`debian`] is one with real programs;
 //! - [`tap`] stands between two QEMUs and keeps what passes; [`migration`] moves a guest through it;
@@ -18,6 +19,7 @@
 //! - [`program`] builds sealift, [`session`] runs it; [`certificates`] are for two hosts, [`trial`] has all of that ready to move a guest;
 //! - [`cases`] lists the ways of migrating that are kept as fixtures, [`capture`] makes them, [`fixtures`] loads them.
 
+pub mod backing;
 pub mod backport;
 pub mod both_ends;
 pub mod capture;

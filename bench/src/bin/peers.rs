@@ -17,7 +17,6 @@ use sealift_bench::peers::{
     Bench, Dirty, Link, Measured, News, Outcome, Record, Row, Sealift, Transport, Work, hold,
     reference, text, usual, verdicts,
 };
-use sealift_lab::rate::BitRate;
 
 /// Move a guest by sealift and by what QEMU has itself, in turn, and hold the figures against each other. Takes root, and the machine to itself.
 ///
@@ -31,8 +30,8 @@ struct Arguments {
     #[arg(long)]
     list: bool,
     /// For an experiment, the link's rate, such as 1gbit, or unshaped.
-    #[arg(long, value_name = "RATE", value_parser = rate)]
-    link: Option<Option<BitRate>>,
+    #[arg(long, value_name = "RATE")]
+    link: Option<Link>,
     /// For an experiment, milliseconds that everything is on its way, either way.
     #[arg(long, value_name = "MS", requires = "link", default_value_t = 0)]
     delay: u16,
@@ -76,16 +75,6 @@ fn named(name: &str) -> Result<Row, String> {
         let names = Row::NAMED.map(|row| row.name).join(", ");
         format!("there is no row `{name}`, but {names}")
     })
-}
-
-fn rate(text: &str) -> Result<Option<BitRate>, String> {
-    match text {
-        "unshaped" => Ok(None),
-        rate => rate
-            .parse()
-            .map(Some)
-            .map_err(|error: sealift_lab::Error| error.to_string()),
-    }
 }
 
 fn main() -> ExitCode {
@@ -134,10 +123,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 impl Arguments {
     fn rows(&self) -> Result<Vec<Row>, sealift_lab::Error> {
         Ok(match (self.link, self.row.as_slice()) {
-            (Some(rate), _) => {
+            (Some(link), _) => {
                 let delay = Duration::from_millis(self.delay.into());
                 let work = Work::named(&self.guest, self.dirty)?;
-                vec![Row::free(work, Link { rate, delay })]
+                vec![Row::free(work, Link { delay, ..link })]
             }
             (None, []) => Row::NAMED.to_vec(),
             (None, some) => some.to_vec(),
@@ -268,5 +257,35 @@ fn load_in_words(load: Option<f64>) -> String {
         }
         Some(load) => format!("a load of {load} before the first run"),
         None => "its load is not known".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn an_experiment_is_a_row_of_its_own() {
+        Arguments::command().debug_assert();
+        let line = "peers --link unshaped --delay 20 --guest idle";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        let rows = arguments.rows().unwrap();
+        assert_eq!(
+            rows[0].to_string(),
+            "an idle Linux, unshaped, 20 ms each way"
+        );
+        assert_eq!(rows.len(), 1);
+    }
+
+    #[test]
+    fn without_a_word_all_rows_are_measured_and_a_name_selects_one() {
+        let rows =
+            |line: &str| Arguments::try_parse_from(line.split(' ')).map(|all| all.rows().unwrap());
+        assert_eq!(rows("peers").unwrap().len(), Row::NAMED.len());
+        assert_eq!(rows("peers --row random-1g").unwrap()[0].name, "random-1g");
+        assert!(rows("peers --row nonsense").is_err());
+        assert!(rows("peers --dirty 2000:64").is_err());
     }
 }

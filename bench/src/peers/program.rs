@@ -86,7 +86,8 @@ impl Program {
             .collect()
     }
 
-    fn complaint(&self, what: &str) -> Error {
+    /// Says what is wrong, with the newest that it has said itself.
+    pub(super) fn complaint(&self, what: &str) -> Error {
         /// The end of what it said; the beginning is seldom why.
         const SHOWN: usize = 8;
         let said = [&self.errors, &self.said].map(|path| {

@@ -304,6 +304,21 @@ impl fmt::Display for Link {
     }
 }
 
+impl FromStr for Link {
+    type Err = Error;
+
+    /// `1gbit`, or `unshaped`
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "unshaped" => Ok(UNSHAPED),
+            rate => rate.parse().map(|rate| Self {
+                rate: Some(rate),
+                ..UNSHAPED
+            }),
+        }
+    }
+}
+
 impl FromStr for Dirty {
     type Err = Error;
 

@@ -104,7 +104,9 @@ impl Sample {
         self.remaining_bytes = ram["remaining"].as_u64();
         let page = ram["page-size"].as_u64().unwrap_or(4096);
         let rate = ram["dirty-pages-rate"].as_u64();
-        self.dirty_bytes_per_s = rate.map(|pages| pages * page);
+        // 0 until it has walked through memory once.
+        let known = rate.filter(|&pages| pages > 0);
+        self.dirty_bytes_per_s = known.map(|pages| pages * page);
         let pages_per_s = ram["pages-per-second"].as_u64();
         let gained = pages_per_s
             .zip(rate)

@@ -79,7 +79,11 @@ impl Watch<'_> {
             }
             if Instant::now() >= deadline {
                 let (limit, stands) = (LIMIT.as_secs(), seen.in_words());
-                return Err(Error::new(format!("no end after {limit} s: {stands}")));
+                let what = format!("no end after {limit} s: {stands}");
+                return Err(match &*self.moving {
+                    Moving::Sealift { sender, .. } => sender.complaint(&what),
+                    Moving::Qemu { .. } => Error::new(what),
+                });
             }
         }
     }

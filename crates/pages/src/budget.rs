@@ -83,7 +83,10 @@ impl Budget {
         after.another()?;
         match record {
             Record::Zero { run, .. } => after.zeros(*run)?,
-            Record::Literal { .. } | Record::SameAs { .. } | Record::Delta { .. } => {
+            Record::Literal { .. }
+            | Record::Planes { .. }
+            | Record::SameAs { .. }
+            | Record::Delta { .. } => {
                 after.content(page_size)?;
             }
             Record::Group(group) => after.raw(group.raw_len)?,

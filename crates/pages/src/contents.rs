@@ -17,6 +17,7 @@ use core::ops::Range;
 
 use crate::budget::CONTENT_BYTES;
 use crate::layout::{Address, PageSize};
+use crate::planes;
 use crate::redacted::Redacted;
 
 /// Later than every slot of a batch.
@@ -54,6 +55,28 @@ impl Contents {
             self.room(1).copy_from_slice(content);
         }
         self.places.push(place);
+    }
+
+    /// Another page, whose bytes were taken apart.
+    pub(crate) fn push_planes(&mut self, place: Address, bytes: &[u8]) {
+        planes::together(bytes, self.room(1));
+        self.places.push(place);
+    }
+
+    /// Another order: `order` has each slot once. `spare` is a buffer, which is kept for the next time.
+    pub(crate) fn reorder(&mut self, order: impl Iterator<Item = usize>, spare: &mut Vec<u8>) {
+        let places = core::mem::take(&mut self.places);
+        self.places.reserve(places.capacity());
+        spare.clear();
+        for slot in order {
+            if let Some(&place) = places.get(slot) {
+                let from = slot * self.page_size.bytes();
+                let page = self.bytes.get(from..from + self.page_size.bytes());
+                spare.extend_from_slice(page.unwrap_or_default());
+                self.places.push(place);
+            }
+        }
+        core::mem::swap(&mut self.bytes, spare);
     }
 
     /// Another page, whose content is not known yet, and what it may be made from, which is shorter than a page; returns its slot.

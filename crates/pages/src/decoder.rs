@@ -166,6 +166,10 @@ impl Decoded {
                 self.contents.push(page, content);
                 self.listing.page();
             }
+            Record::Planes { page, planes } => {
+                self.contents.push_planes(page, planes);
+                self.listing.page();
+            }
             Record::SameAs { page, origin } => self.refer(page, origin, &[]),
             Record::Delta {
                 page,

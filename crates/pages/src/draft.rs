@@ -15,6 +15,7 @@ use core::ops::Range;
 use crate::body::{BODY_MAX, HEADER_LEN};
 use crate::budget::{CONTENT_BYTES, RECORDS_MAX, ZEROS_MAX};
 use crate::contents::Contents;
+use crate::kind::Kind;
 use crate::layout::{Address, PageSize};
 use crate::listing::{Entry, Listing};
 use crate::patch::{Diff, Patch, WrongLength};
@@ -42,6 +43,10 @@ pub struct Draft {
     references: Vec<Reference>,
     /// Of the references that have one.
     patches: Vec<u8>,
+    /// By slot, what the pages look like, once they were arranged.
+    kinds: Vec<Kind>,
+    /// From this slot on there is nothing but noise, in all of the batch.
+    noise: usize,
     /// Bytes of the body, at worst.
     described: usize,
     zeros: u64,
@@ -107,6 +112,8 @@ impl Draft {
             listing: Listing::default(),
             references: Vec::new(),
             patches: Vec::new(),
+            kinds: Vec::new(),
+            noise: usize::MAX,
             described: HEADER_LEN,
             zeros: 0,
             wrong: None,
@@ -324,6 +331,8 @@ impl Draft {
         self.listing.clear(OPAQUE_KEPT);
         self.references.clear();
         self.patches.clear();
+        self.kinds.clear();
+        self.noise = usize::MAX;
         self.described = HEADER_LEN;
         self.zeros = 0;
         self.wrong = None;
@@ -331,6 +340,61 @@ impl Draft {
 
     pub(crate) const fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// Puts pages that look alike next to each other, as far as their order means nothing: between two things that are not pages, and unless a
+    /// page is in it twice. To be done before it is looked for what was sent. `spare` is a buffer, which is kept for the next time.
+    pub fn arrange(&mut self, spare: &mut Vec<u8>) {
+        let slots = 0..self.contents.places().len();
+        self.kinds.clear();
+        let kinds = slots.map(|slot| Kind::of(self.contents.page(slot)));
+        self.kinds.extend(kinds);
+        let Some(stretches) = self.listing.stretches() else {
+            return;
+        };
+        self.contents.sort();
+        if self.contents.slots_before_last().next().is_some() || self.zeroed_too() {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.kinds.len()).collect();
+        let mut rest = order.as_mut_slice();
+        for pages in &stretches {
+            let Some((stretch, behind)) = rest.split_at_mut_checked(*pages) else {
+                return;
+            };
+            // Stable: within a kind the order of addresses is the best.
+            stretch.sort_by_key(|&slot| self.kinds.get(slot));
+            rest = behind;
+        }
+        self.contents.reorder(order.iter().copied(), spare);
+        let kinds = order
+            .iter()
+            .filter_map(|&slot| self.kinds.get(slot).copied());
+        self.kinds = kinds.collect();
+        if stretches.len() == 1 {
+            self.noise = self.kinds.partition_point(|&kind| kind < Kind::Noise);
+        }
+    }
+
+    /// A page with content is among the zeros as well.
+    fn zeroed_too(&self) -> bool {
+        let mut zeros = self.listing.zeros();
+        zeros.any(|(first, run)| self.contents.slots_within(first, run).next().is_some())
+    }
+
+    /// What the page in a slot looks like, if that was looked at.
+    pub(crate) fn kind(&self, slot: usize) -> Option<Kind> {
+        self.kinds.get(slot).copied()
+    }
+
+    /// It was looked at what its pages look like.
+    pub(crate) const fn is_arranged(&self) -> bool {
+        !self.kinds.is_empty()
+    }
+
+    /// The slot from which on there is nothing but noise.
+    pub(crate) const fn noise(&self) -> usize {
+        self.noise
     }
 
     /// Makes it known which pages are in it, and where.

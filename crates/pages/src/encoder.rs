@@ -1,26 +1,32 @@
-//! Writes a draft as the body of a batch: all its records in one compressed group, or, when that is not shorter, as they are.
+//! Writes a draft as the body of a batch: its records in one compressed group, and behind it, as they are, those that would not become shorter.
 //!
 //! ```text
 //!   draft ─▶ digest
-//!         ─▶ a sample shrinks? ─ no ─▶ records ─────────────────────────▶ body
-//!                              └ yes ▶ records ─▶ zstd ─ shorter? ─ yes ▶ body with one group
-//!                                                                └─ no ─▶ records ─▶ body
+//!         ─▶ a sample of what looks like noise shrinks? ─ yes ▶ all records ─────────────┬─▶ zstd ─ shorter? ─ yes ▶ group ─┐
+//!                                                       └ no ─▶ those before the noise ──┘             └─ no ─▶ records ────┼─▶ body
+//!                                                               those of the noise ─────────────────────────────────────────┘
 //! ```
+//!
+//! Pages of words go in with their bytes taken apart, where they were not named. A draft that was not arranged may be noise anywhere: the sample is of all of it.
 //!
 //! Each worker has its own encoder: it keeps the compression context and the buffers, and once these are warm it allocates nothing.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use core::iter::Peekable;
+use core::slice::Iter;
 
 use zstd_safe::{CCtx, CParameter};
 
 use crate::body::GROUP_MAX;
 use crate::digest::Digest;
 use crate::draft::{Draft, Reference};
+use crate::kind::Kind;
 use crate::layout::{Address, Layout};
-use crate::listing::Entry;
+use crate::listing::{Entries, Entry};
 use crate::patch::{Patch, WrongLength};
+use crate::planes;
 use crate::record::{Codec, Group, Record};
 use crate::tally::{Share, Tally};
 use crate::writer::{BodyWriter, GroupWriter, Unwritable};
@@ -46,6 +52,8 @@ pub struct Encoder {
     raw: Vec<u8>,
     /// A group, compressed: as long as zstd may ever need.
     packed: Vec<u8>,
+    /// A page, with its bytes taken apart.
+    planes: Vec<u8>,
 }
 
 impl Encoder {
@@ -57,6 +65,7 @@ impl Encoder {
             zstd: CCtx::create(),
             raw: Vec::with_capacity(GROUP_MAX),
             packed: vec![0; zstd_safe::compress_bound(GROUP_MAX)],
+            planes: Vec::new(),
         }
     }
 
@@ -97,35 +106,49 @@ impl Encoder {
         let agreed = layout.agreed();
         let digest: Digest = draft.listing().digest(draft.contents(), agreed.digest);
         let mut body = BodyWriter::new(out, layout, number);
-        let grouped = if agreed.codecs.has(Codec::Zstd) && self.worth_compressing(draft)? {
-            self.group(draft, &mut body)?
-        } else {
-            None
-        };
-        let mut tally = match grouped {
-            Some(tally) => tally,
-            None => {
-                let mut tally = Tally::default();
-                write(draft, &mut body, &mut tally)?;
-                tally
-            }
-        };
+        let mut writing = Writing::of(draft);
+        let mut tally = Tally::default();
+        self.planes.resize(draft.contents().page_size().bytes(), 0);
+        if agreed.codecs.has(Codec::Zstd) {
+            let compressed = self.compressed(draft)?;
+            self.group(&mut writing, compressed, &mut body, &mut tally)?;
+        }
+        writing.write(usize::MAX, &mut body, &mut tally, &mut self.planes)?;
         tally.batches = 1;
         tally.body_bytes = body.len() as u64;
         body.finish(&digest)?;
         Ok(tally)
     }
 
-    /// Appends all records as a group, when that is shorter.
+    /// Up to which slot records go into a group.
+    fn compressed(&mut self, draft: &Draft) -> Result<usize, EncodeError> {
+        let noise = draft.noise();
+        let from = if noise < draft.contents().places().len() {
+            noise
+        } else if draft.is_arranged() {
+            return Ok(usize::MAX);
+        } else {
+            0
+        };
+        Ok(match self.worth_compressing(draft, from)? {
+            true => usize::MAX,
+            false => from,
+        })
+    }
+
+    /// Appends the records before a slot as a group, when that is shorter.
     fn group(
         &mut self,
-        draft: &Draft,
+        writing: &mut Writing<'_>,
+        until: usize,
         body: &mut BodyWriter<'_, '_>,
-    ) -> Result<Option<Tally>, EncodeError> {
+        tally: &mut Tally,
+    ) -> Result<(), EncodeError> {
         self.raw.clear();
-        let mut tally = Tally::default();
+        let mut grouped = *tally;
+        let mut ahead = writing.clone();
         let mut group = body.group(&mut self.raw);
-        write(draft, &mut group, &mut tally)?;
+        ahead.write(until, &mut group, &mut grouped, &mut self.planes)?;
         let raw_len = group.len();
         let packed_len = if raw_len < LEAST {
             raw_len
@@ -139,7 +162,7 @@ impl Encoder {
         };
         if packed_len + GROUP_HEAD >= raw_len {
             group.discard();
-            return Ok(None);
+            return Ok(());
         }
         let packed = self.packed.get(..packed_len).unwrap_or_default();
         body.append(&Record::Group(Group {
@@ -149,28 +172,28 @@ impl Encoder {
             raw_len,
             bytes: packed,
         }))?;
-        tally.group_raw_bytes = raw_len as u64;
-        tally.group_bytes = packed_len as u64;
-        Ok(Some(tally))
+        grouped.group_raw_bytes += raw_len as u64;
+        grouped.group_bytes += packed_len as u64;
+        (*writing, *tally) = (ahead, grouped);
+        Ok(())
     }
 
-    /// Whether a few parts of the pages that would travel, each from elsewhere in its page, shrink.
-    fn worth_compressing(&mut self, draft: &Draft) -> Result<bool, EncodeError> {
+    /// Whether a few parts of the pages from a slot on that would travel, each from elsewhere in its page, shrink.
+    fn worth_compressing(&mut self, draft: &Draft, from: usize) -> Result<bool, EncodeError> {
         let contents = draft.contents();
         let pages = contents.places().len();
-        let literal = pages - draft.references().len();
+        let references = draft.references();
+        let before = references.partition_point(|reference| reference.slot < from);
+        let references = references.get(before..).unwrap_or_default();
+        let literal = (pages - from).saturating_sub(references.len());
         // What is not pages, or only a few of them, is not worth a sample.
         if literal <= SAMPLES {
             return Ok(true);
         }
         let parts = contents.page_size().bytes() / SAMPLE;
         let mut sample = [0; SAMPLES * SAMPLE];
-        let mut named = draft
-            .references()
-            .iter()
-            .map(|reference| reference.slot)
-            .peekable();
-        let mut literals = (0..pages).filter(|slot| named.next_if_eq(slot).is_none());
+        let mut named = references.iter().map(|reference| reference.slot).peekable();
+        let mut literals = (from..pages).filter(|slot| named.next_if_eq(slot).is_none());
         let (taken, _) = sample.as_chunks_mut::<SAMPLE>();
         let mut passed = 0;
         for (turn, taken) in taken.iter_mut().enumerate() {
@@ -241,55 +264,90 @@ impl Records for GroupWriter<'_, '_, '_> {
 }
 
 /// Writes the records of a draft, in order.
-fn write(draft: &Draft, records: &mut impl Records, tally: &mut Tally) -> Result<(), Unwritable> {
-    let page_size = draft.contents().page_size().bytes() as u64;
-    let mut references = draft.references().iter().peekable();
-    let mut slot = 0;
-    for entry in draft.entries() {
-        let before = records.len();
-        let (share, pages) = match entry {
-            Entry::Zero { first, run, .. } => {
-                records.append(&Record::Zero { first, run })?;
-                (&mut tally.zero, run)
-            }
-            Entry::Page { at, content, .. } => {
-                let reference = references.next_if(|reference| reference.slot == slot);
-                slot += 1;
-                (
-                    append_page(records, at, content, reference, draft, tally)?,
-                    1,
-                )
-            }
-            Entry::Opaque { channel, bytes } => {
-                records.append(&Record::Opaque { channel, bytes })?;
-                tally.opaque_bytes += bytes.len() as u64;
-                continue;
-            }
-            Entry::Barrier => {
-                records.append(&Record::Barrier)?;
-                continue;
-            }
-        };
-        share.pages += pages;
-        share.bytes += (records.len() - before) as u64;
-        tally.memory_bytes += pages * page_size;
-    }
-    Ok(())
+#[derive(Clone)]
+struct Writing<'a> {
+    draft: &'a Draft,
+    entries: Peekable<Entries<'a>>,
+    references: Peekable<Iter<'a, Reference>>,
+    /// Of the next page.
+    slot: usize,
 }
 
-/// Writes a page, and says what its record counts to.
-fn append_page<'t>(
+impl<'a> Writing<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        Self {
+            draft,
+            entries: draft.listing().entries(draft.contents()).peekable(),
+            references: draft.references().iter().peekable(),
+            slot: 0,
+        }
+    }
+
+    /// Goes on up to a slot, or to the end. `planes` is a page's room.
+    fn write(
+        &mut self,
+        until: usize,
+        records: &mut impl Records,
+        tally: &mut Tally,
+        planes: &mut [u8],
+    ) -> Result<(), Unwritable> {
+        let page_size = planes.len() as u64;
+        let slot = &mut self.slot;
+        while let Some(entry) = self
+            .entries
+            .next_if(|entry| *slot < until || !matches!(entry, Entry::Page { .. }))
+        {
+            let before = records.len();
+            let (share, pages) = match entry {
+                Entry::Zero { first, run, .. } => {
+                    records.append(&Record::Zero { first, run })?;
+                    (&mut tally.zero, run)
+                }
+                Entry::Page { at, content, .. } => {
+                    let reference = self.references.next_if(|named| named.slot == *slot);
+                    let words = self.draft.kind(*slot) == Some(Kind::Words);
+                    *slot += 1;
+                    let share = match reference {
+                        Some(reference) => name(records, at, reference, self.draft, tally)?,
+                        None if words => {
+                            planes::apart(content, planes);
+                            records.append(&Record::Planes { page: at, planes })?;
+                            &mut tally.literal
+                        }
+                        None => {
+                            records.append(&Record::Literal { page: at, content })?;
+                            &mut tally.literal
+                        }
+                    };
+                    (share, 1)
+                }
+                Entry::Opaque { channel, bytes } => {
+                    records.append(&Record::Opaque { channel, bytes })?;
+                    tally.opaque_bytes += bytes.len() as u64;
+                    continue;
+                }
+                Entry::Barrier => {
+                    records.append(&Record::Barrier)?;
+                    continue;
+                }
+            };
+            share.pages += pages;
+            share.bytes += (records.len() - before) as u64;
+            tally.memory_bytes += pages * page_size;
+        }
+        Ok(())
+    }
+}
+
+/// Names a page, and says what its record counts to.
+fn name<'t>(
     records: &mut impl Records,
     page: Address,
-    content: &[u8],
-    reference: Option<&Reference>,
+    reference: &Reference,
     draft: &Draft,
     tally: &'t mut Tally,
 ) -> Result<&'t mut Share, Unwritable> {
-    let Some(Reference { origin, patch, .. }) = reference else {
-        records.append(&Record::Literal { page, content })?;
-        return Ok(&mut tally.literal);
-    };
+    let Reference { origin, patch, .. } = reference;
     let origin = *origin;
     let Some(patch) = patch.clone() else {
         records.append(&Record::SameAs { page, origin })?;

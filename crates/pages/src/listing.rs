@@ -58,6 +58,25 @@ impl Listing {
         false
     }
 
+    /// How many pages with content follow each other before something comes that is not a page, and so on. None where something is of another channel
+    /// than the main one: its pages belong to what stands in front of them.
+    pub(crate) fn stretches(&self) -> Option<Vec<usize>> {
+        let mut stretches = Vec::from([0]);
+        for item in &self.items {
+            match item {
+                Item::Zero { .. } => {}
+                Item::Page => {
+                    if let Some(last) = stretches.last_mut() {
+                        *last += 1;
+                    }
+                }
+                Item::Opaque { channel: 0, .. } | Item::Barrier => stretches.push(0),
+                Item::Opaque { .. } => return None,
+            }
+        }
+        Some(stretches)
+    }
+
     /// The next slot of the contents.
     pub(crate) fn page(&mut self) {
         self.items.push(Item::Page);
@@ -243,6 +262,7 @@ impl fmt::Debug for Entry<'_> {
 }
 
 /// The entries of a batch, in order.
+#[derive(Clone)]
 pub(crate) struct Entries<'a> {
     items: core::slice::Iter<'a, Item>,
     opaque: &'a [u8],

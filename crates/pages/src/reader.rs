@@ -137,6 +137,14 @@ impl<'a> Records<'a, '_> {
                     content: self.cursor.take(size, "page")?,
                 })
             }
+            kind::PLANES => {
+                let page = self.filled_page(tag, at, budget)?;
+                let size = self.layout.page_size().bytes() as u64;
+                Ok(Record::Planes {
+                    page,
+                    planes: self.cursor.take(size, "planes")?,
+                })
+            }
             kind::SAME_AS => Ok(Record::SameAs {
                 page: self.filled_page(tag, at, budget)?,
                 origin: self.origin()?,

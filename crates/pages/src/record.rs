@@ -3,7 +3,7 @@
 //! ```text
 //!   tag: +---------+------------+
 //!        | kind: 4 | address: 4 |      0x1a zero   0x2a literal   0x3a same-as   0x4a delta
-//!        +---------+------------+      0x50 opaque 0x60 barrier   0x70 group
+//!        +---------+------------+      0x50 opaque 0x60 barrier   0x70 group     0x8a planes
 //! ```
 
 use core::fmt;
@@ -29,6 +29,13 @@ pub enum Record<'a> {
         page: Address,
         /// Its bytes, exactly a page.
         content: &'a [u8],
+    },
+    /// A page of words with its bytes taken apart: the lowest byte of every word of 8 bytes, then the next of every word, and so on.
+    Planes {
+        /// Which page.
+        page: Address,
+        /// Its bytes in that order, exactly a page.
+        planes: &'a [u8],
     },
     /// A page with the content that another, or the same, had when it was sent.
     SameAs {
@@ -71,6 +78,11 @@ impl fmt::Debug for Record<'_> {
                 .debug_struct("Literal")
                 .field("page", page)
                 .field("content", &Redacted(content))
+                .finish(),
+            Self::Planes { page, planes } => f
+                .debug_struct("Planes")
+                .field("page", page)
+                .field("planes", &Redacted(planes))
                 .finish(),
             Self::SameAs { page, origin } => f
                 .debug_struct("SameAs")
@@ -170,6 +182,7 @@ pub(crate) mod kind {
     pub(crate) const OPAQUE: u8 = 0x50;
     pub(crate) const BARRIER: u8 = 0x60;
     pub(crate) const GROUP: u8 = 0x70;
+    pub(crate) const PLANES: u8 = 0x80;
 }
 
 /// How a page is addressed: the low four bits of its record's tag.

@@ -225,6 +225,11 @@ impl Records<'_, '_> {
                 self.page(kind::LITERAL, page)?;
                 Ok(Some(page))
             }
+            Record::Planes { page, planes } => {
+                self.whole_page(planes.len())?;
+                self.page(kind::PLANES, page)?;
+                Ok(Some(page))
+            }
             Record::SameAs { page, origin } => {
                 self.page(kind::SAME_AS, page)?;
                 self.origin(origin, page)?;
@@ -325,6 +330,7 @@ impl Records<'_, '_> {
 fn payload<'a>(record: &Record<'a>) -> &'a [u8] {
     match *record {
         Record::Literal { content, .. } => content,
+        Record::Planes { planes, .. } => planes,
         Record::Delta { patch, .. } => patch.as_bytes(),
         Record::Opaque { bytes, .. } => bytes,
         Record::Group(group) => group.bytes,

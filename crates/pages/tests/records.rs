@@ -48,6 +48,10 @@ enum Owned {
         page: Address,
         fill: u8,
     },
+    Planes {
+        page: Address,
+        fill: u8,
+    },
     SameAs {
         page: Address,
         origin: Origin,
@@ -80,6 +84,13 @@ impl Owned {
                 Record::Literal {
                     page,
                     content: &content,
+                }
+            }
+            Self::Planes { page, fill } => {
+                content = [fill; PAGE_SIZE_MIN];
+                Record::Planes {
+                    page,
+                    planes: &content,
                 }
             }
             Self::SameAs { page, origin } => Record::SameAs { page, origin },
@@ -153,6 +164,7 @@ fn record() -> impl Strategy<Value = Owned> {
             }
         }),
         (address(), any::<u8>()).prop_map(|(page, fill)| Owned::Literal { page, fill }),
+        (address(), any::<u8>()).prop_map(|(page, fill)| Owned::Planes { page, fill }),
         (address(), origin())
             .prop_filter("not itself", elsewhere)
             .prop_map(|(page, origin)| Owned::SameAs { page, origin }),
@@ -283,7 +295,7 @@ proptest! {
         let layout = layout();
         // Few literals: each costs a page of cuts.
         let records: Vec<_> = records.into_iter()
-            .filter(|record| literal || !matches!(record, Owned::Literal { .. }))
+            .filter(|record| literal || !matches!(record, Owned::Literal { .. } | Owned::Planes { .. }))
             .collect();
         let whole = write(&records, &layout);
         let borders: Vec<_> = (0..=records.len()).map(|n| write(&records[..n], &layout).len()).collect();

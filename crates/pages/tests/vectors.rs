@@ -106,6 +106,13 @@ fn body(pieces: &Value, size: PageSize) -> Vec<u8> {
         .collect()
 }
 
+/// The words of a page whose bytes were taken apart.
+fn together(planes: &[u8]) -> Vec<u8> {
+    let words = planes.len() / 8;
+    let byte = |at: usize| planes[at % 8 * words + at / 8];
+    (0..planes.len()).map(byte).collect()
+}
+
 /// A record as the vectors write it; `inside` are those of a group.
 fn describe(record: &Record<'_>, inside: &[Value], size: PageSize) -> Value {
     let at = |address: Address| json!([address.block, address.page]);
@@ -117,6 +124,13 @@ fn describe(record: &Record<'_>, inside: &[Value], size: PageSize) -> Value {
         } => {
             assert!(content == page(content[0].into(), size));
             json!({"record": "literal", "page": at(address), "seed": content[0]})
+        }
+        Record::Planes {
+            page: address,
+            planes,
+        } => {
+            assert!(together(planes) == page(planes[0].into(), size));
+            json!({"record": "planes", "page": at(address), "seed": planes[0]})
         }
         Record::SameAs { page, origin } => {
             json!({"record": "same-as", "page": at(page), "origin": at(origin.page), "age": origin.age})
@@ -211,6 +225,7 @@ impl Memory<'_> {
                 return;
             }
             Record::Literal { page, content } => (page, content.to_vec()),
+            Record::Planes { page, planes } => (page, together(planes)),
             Record::SameAs { page, origin } => (page, self.content(origin)),
             Record::Delta {
                 page,

@@ -237,9 +237,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
         ("progress", Kind::Progress(wire::Progress::default())),
         (
             "placing",
-            Kind::Placing(wire::Placing {
-                blocks: vec![0, 3],
-            }),
+            Kind::Placing(wire::Placing { blocks: vec![0, 3] }),
         ),
         ("ping", Kind::Ping(wire::Ping::default())),
         ("pong", Kind::Pong(wire::Pong::default())),

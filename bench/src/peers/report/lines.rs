@@ -9,7 +9,7 @@ use crate::peers::figures::Figures;
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 10.0;
+const RIGHT: f64 = 22.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 34.0;
 

@@ -83,7 +83,7 @@ impl Feed {
             }
             book.jobs.push_back(Job::Draft {
                 number,
-                draft,
+                draft: Box::new(draft),
                 before,
             });
             number

@@ -263,6 +263,7 @@ impl Outbound {
                 shared: Arc::clone(&shared),
                 finder: lock(&shared.store).finder(),
                 encoder: Encoder::new(level),
+                spare: Vec::new(),
                 bodies: bodies.clone(),
                 empties: reusable.clone(),
             };

@@ -75,7 +75,7 @@ pub(super) enum Job {
     /// Its contents came with it.
     Draft {
         number: u64,
-        draft: Draft,
+        draft: Box<Draft>,
         before: Before,
     },
     /// Its pages are to be read.

@@ -17,6 +17,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) finder: Finder,
     pub(super) encoder: Encoder,
+    /// For drafts to be arranged in.
+    pub(super) spare: Vec<u8>,
     pub(super) bodies: queue::Sender<Body>,
     /// Buffers that lanes have done with.
     pub(super) empties: queue::Receiver<Vec<u8>>,
@@ -31,7 +33,7 @@ impl Worker {
                     number,
                     draft,
                     before,
-                } => (number, draft, before),
+                } => (number, *draft, before),
                 Job::Pages {
                     number,
                     pages,
@@ -41,6 +43,7 @@ impl Worker {
                     Err(error) => return self.shared.broken(Broken::Memory(error)),
                 },
             };
+            draft.arrange(&mut self.spare);
             let mut sent = Earlier {
                 number,
                 before: &before,

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use sealift_net::outbound::{Broken, Direct, Event, Mark, Memory};
+use sealift_net::outbound::{Broken, Direct, Event, Feed, Mark, Memory, Outbound};
 use sealift_pages::{Address, Draft, Entry, PAGE_SIZE_MIN};
 use sealift_precopy::Engine;
 
-use crate::ends::{Out, joined_of, next, promptly};
+use crate::ends::{Arriving, Out, joined_of, next, promptly};
 use crate::guest::{BLOCKS, Chance, noise, page_size};
 
 /// The guest's first block.
@@ -49,6 +50,36 @@ fn mark(page: u64, zero: bool) -> Mark {
         first: Address { block: 0, page },
         run: 1,
         zero,
+    }
+}
+
+/// Places what arrives, up to the barrier. Returns the first block as it is then, and the number of that batch.
+fn receive(outbound: &Outbound, arriving: &Arriving) -> (Vec<u8>, u64) {
+    let mut image = vec![0xff; usize::try_from(BLOCKS[0]).unwrap() * PAGE_SIZE_MIN];
+    let mut number = 0;
+    loop {
+        let batch = arriving.next();
+        assert_eq!(batch.number(), number);
+        batch.verify().unwrap();
+        let mut over = false;
+        for entry in batch.entries() {
+            match entry {
+                Entry::Zero { first, run, .. } => {
+                    (first.page..first.page + run).for_each(|at| page(&mut image, at).fill(0));
+                }
+                Entry::Page { at, content, .. } => {
+                    page(&mut image, at.page).copy_from_slice(content);
+                }
+                Entry::Barrier => over = true,
+                Entry::Opaque { .. } => {}
+            }
+        }
+        arriving.done(&batch);
+        arriving.acknowledge(outbound);
+        if over {
+            return (image, number);
+        }
+        number += 1;
     }
 }
 
@@ -97,36 +128,195 @@ fn what_arrives_last_is_what_the_guest_wrote_last() {
         last.barrier().unwrap();
         (feed.submit(&mut last).unwrap(), feed.versions())
     });
-    let mut image = vec![0xff; usize::try_from(pages).unwrap() * PAGE_SIZE_MIN];
-    let mut number = 0;
-    loop {
-        let batch = arriving.next();
-        assert_eq!(batch.number(), number);
-        batch.verify().unwrap();
-        let mut over = false;
-        for entry in batch.entries() {
-            match entry {
-                Entry::Zero { first, run, .. } => {
-                    (first.page..first.page + run).for_each(|at| page(&mut image, at).fill(0));
-                }
-                Entry::Page { at, content, .. } => {
-                    page(&mut image, at.page).copy_from_slice(content);
-                }
-                Entry::Barrier => over = true,
-                Entry::Opaque { .. } => {}
-            }
-        }
-        arriving.done(&batch);
-        arriving.acknowledge(&outbound);
-        if over {
-            break;
-        }
-        number += 1;
-    }
+    let (image, number) = receive(&outbound, &arriving);
     let (barrier, versions) = source.join().unwrap();
     assert_eq!(barrier, number, "nothing is numbered behind the barrier");
     assert_eq!(arriving.inbound.versions()(), versions);
     assert!(ram.with(|bytes| bytes == image), "memories are equal");
+}
+
+/// What a guest's memory looks like to QEMU: bits that a write sets, and a copy of them that QEMU takes anew for each walk.
+#[derive(Debug)]
+struct Guest {
+    ram: Arc<Ram>,
+    bits: Mutex<BTreeSet<u64>>,
+}
+
+impl Guest {
+    /// Everything is to be sent.
+    fn new(pages: u64) -> Arc<Self> {
+        let memory = vec![0; usize::try_from(pages).unwrap() * PAGE_SIZE_MIN];
+        Arc::new(Self {
+            ram: Arc::new(Ram(Mutex::new(memory))),
+            bits: Mutex::new((0..pages).collect()),
+        })
+    }
+
+    /// The bit is set before anything is written, as by a fault.
+    fn write(&self, number: u64, content: &[u8]) {
+        self.ram.with(|bytes| {
+            self.bits.lock().unwrap().insert(number);
+            page(bytes, number).copy_from_slice(content);
+        });
+    }
+
+    /// A few words of a page change, a page becomes another's copy, or zeros, or wholly different.
+    fn write_anything(&self, chance: &mut Chance) {
+        let (at, other) = (chance.below(BLOCKS[0]), chance.below(BLOCKS[0]));
+        let mut content = self.ram.with(|bytes| page(bytes, at).to_vec());
+        match chance.below(8) {
+            0 => content.fill(0),
+            1 => content = self.ram.with(|bytes| page(bytes, other).to_vec()),
+            2 => content = noise(chance.next()),
+            _ => content[..64].copy_from_slice(&chance.bytes(64)),
+        }
+        self.write(at, &content);
+    }
+}
+
+/// QEMU's side of a source that begins by the stream and goes over to reading, with a draft that may hold pages of both times.
+struct Reader {
+    guest: Arc<Guest>,
+    feed: Feed,
+    draft: Draft,
+    marks: Vec<Mark>,
+    direct: bool,
+}
+
+impl Reader {
+    /// One walk: the bits are cleared, and only then memory is looked at. Some pages are named again when the walk is almost over.
+    fn walk(&mut self, chance: &mut Chance) {
+        let mut named = std::mem::take(&mut *self.guest.bits.lock().unwrap());
+        while let Some(number) = named.pop_first() {
+            self.page(number);
+            if chance.below(8) == 0 {
+                let mut bits = self.guest.bits.lock().unwrap();
+                let again = (0..6).map_while(|_| bits.pop_first());
+                named.extend(again);
+            }
+            match chance.below(60) {
+                0 => self.submit(),
+                1 => self.tell_marks(),
+                // The block is trusted from here on: contents that wait get their number before its first mark.
+                2 if !self.direct => {
+                    self.submit();
+                    self.direct = true;
+                }
+                _ => {}
+            }
+        }
+        // A section's end.
+        self.submit();
+        self.tell_marks();
+    }
+
+    fn page(&mut self, number: u64) {
+        let at = Address {
+            block: 0,
+            page: number,
+        };
+        let content = self.guest.ram.with(|bytes| page(bytes, number).to_vec());
+        if self.direct {
+            let zero = content.iter().all(|&byte| byte == 0);
+            self.marks.push(mark(number, zero));
+        } else if self.draft.page(at, &content).is_err() {
+            self.submit();
+            self.draft.page(at, &content).unwrap();
+        }
+    }
+
+    fn submit(&mut self) {
+        if !self.draft.is_empty() {
+            self.feed.submit(&mut self.draft).unwrap();
+        }
+    }
+
+    fn tell_marks(&mut self) {
+        self.feed.mark(&self.marks).unwrap();
+        self.marks.clear();
+    }
+}
+
+/// Moves a guest that several threads write to. Returns whether what arrived is what it had in the end.
+fn moves_under_load(seed: u64) {
+    let mut chance = Chance::new(seed);
+    let guest = Guest::new(BLOCKS[0]);
+    let how = Out {
+        window: [32 << 10, 128 << 10, 4 << 20][usize::try_from(chance.below(3)).unwrap()],
+        workers: usize::try_from(chance.below(6)).unwrap() + 1,
+        ..Out::default()
+    };
+    let lanes = usize::try_from(chance.below(4)).unwrap() + 1;
+    let direct = direct(Arc::clone(&guest.ram) as _);
+    let (outbound, _told, arriving) = joined_of(lanes, how, Some(direct));
+    let (batch, may_wait) = (
+        [8, 64, 1024][usize::try_from(chance.below(3)).unwrap()] << 10,
+        chance.below(1 << 18),
+    );
+    outbound.set_pace(batch, may_wait, chance.below(2) == 0);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let processors: Vec<_> = (1..=3)
+        .map(|number| {
+            let (guest, stop) = (Arc::clone(&guest), Arc::clone(&stop));
+            let mut chance = Chance::new(seed ^ number << 32);
+            thread::spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    guest.write_anything(&mut chance);
+                    thread::yield_now();
+                }
+            })
+        })
+        .collect();
+    let mut reader = Reader {
+        guest: Arc::clone(&guest),
+        feed: outbound.feed(0),
+        draft: Draft::new(page_size()),
+        marks: Vec::new(),
+        direct: false,
+    };
+    let source = thread::spawn(move || {
+        for _ in 0..chance.below(6) {
+            reader.walk(&mut chance);
+            reader.feed.round();
+            if reader.direct {
+                reader.feed.wait_for_appetite().unwrap();
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        for processor in processors {
+            processor.join().unwrap();
+        }
+        reader.walk(&mut chance);
+        reader.feed.drain().unwrap();
+        reader.draft.barrier().unwrap();
+        (
+            reader.feed.submit(&mut reader.draft).unwrap(),
+            reader.feed.versions(),
+        )
+    });
+    let (image, number) = receive(&outbound, &arriving);
+    let (barrier, versions) = source.join().unwrap();
+    assert_eq!(barrier, number, "nothing is numbered behind the barrier");
+    assert_eq!(arriving.inbound.versions()(), versions);
+    guest.ram.with(|bytes| {
+        let stale = |&number: &u64| {
+            page(bytes, number)
+                != &image[usize::try_from(number).unwrap() * PAGE_SIZE_MIN..][..PAGE_SIZE_MIN]
+        };
+        let stale: Vec<_> = (0..BLOCKS[0]).filter(stale).collect();
+        assert!(
+            stale.is_empty(),
+            "seed {seed}: pages {stale:?} are not the guest's"
+        );
+    });
+}
+
+#[test]
+fn a_block_that_goes_over_from_the_stream_to_reading_arrives_as_it_was_last() {
+    for seed in 0..24 {
+        moves_under_load(seed);
+    }
 }
 
 /// A guest whose QEMU has died.

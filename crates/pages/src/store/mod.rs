@@ -17,7 +17,8 @@
 //!
 //! **What is given up.** Most pages are sent once, and the few that are rewritten come again and again; these are what the store is for. So an
 //! entry has a heat: 0 for a page that was sent once, more for each time that it came in handy. A newcomer looks at a few entries
-//! and takes the place of the first cold one. Where all are warm a cold newcomer goes without, and a warm one cools one of them, so that a
+//! and takes the place of the first cold one. But of pages that were all sent once none is more likely to come again than another, and those that come first are not the
+//! ones to go: a cold newcomer is let in with the chance that leaves every page that came the same chance to be there. Where all are warm a cold newcomer goes without, and a warm one cools one of them, so that a
 //! working set that is larger than the store does not push itself out, as it would by age: some of it stays, and that part is of use in each round.
 
 mod addresses;
@@ -60,6 +61,10 @@ pub struct Store {
     addresses: Addresses,
     places: Places,
     hand: usize,
+    /// Cold pages that came, whether they were let in or not.
+    cold: u64,
+    /// Numbers drawn by lot: a guest that knew them could choose what is kept.
+    lot: u64,
 }
 
 struct Segment {
@@ -118,6 +123,8 @@ impl Store {
             addresses: Addresses::new(capacity, key),
             places: Places::new(capacity),
             hand: 0,
+            cold: 0,
+            lot: key,
         }
     }
 
@@ -283,6 +290,7 @@ impl Store {
             next: self.addresses.head(page.at),
             heat,
         };
+        self.cold += u64::from(heat == 0);
         let at = if self.entries < self.capacity {
             self.push(entry, page.content);
             self.entries - 1
@@ -315,8 +323,25 @@ impl Store {
         }
     }
 
+    /// The next number drawn by lot: xorshift, which never comes to 0 from another one.
+    const fn draw(&mut self) -> u64 {
+        let mut lot = self.lot | (self.lot == 0) as u64;
+        lot ^= lot << 13;
+        lot ^= lot >> 7;
+        lot ^= lot << 17;
+        self.lot = lot;
+        lot
+    }
+
     /// An entry for a newcomer.
     fn give_up(&mut self, warm: bool) -> Option<usize> {
+        if !warm {
+            // Of so many, as many as there is room for.
+            if self.draw() % self.cold.max(1) >= self.entries as u64 {
+                return None;
+            }
+            self.hand = usize::try_from(self.draw() % self.entries.max(1) as u64).unwrap_or(0);
+        }
         for _ in 0..LOOK.min(self.entries) {
             self.hand = (self.hand + 1) % self.entries;
             if self.entry(self.hand).heat == 0 {

@@ -134,6 +134,17 @@ fn a_working_set_larger_than_the_store_does_not_push_itself_out() {
 }
 
 #[test]
+fn pages_that_came_first_are_kept_as_likely_as_those_that_came_last() {
+    let mut source = source(2 << 20);
+    let mut number = 0;
+    // Some 500 have room, of 2,000.
+    send(&mut source, &mut number, rewritten(0..2000, 0));
+    // A quarter of any, but for those that make room for what has come again by then.
+    let first = send(&mut source, &mut number, rewritten(0..200, 1)).delta;
+    assert!((30..60).contains(&first.pages), "{first:?}");
+}
+
+#[test]
 fn pages_that_change_too_much_make_room() {
     let mut source = source(1 << 20);
     let mut number = 0;

@@ -97,7 +97,7 @@ fn bodies_without_their_header() {
 #[test]
 fn tags_that_are_none() {
     check(&[0x00], 0, Refusal::UnknownRecord { tag: 0x00 });
-    check(&[0x82], 0, Refusal::UnknownRecord { tag: 0x82 });
+    check(&[0x92], 0, Refusal::UnknownRecord { tag: 0x92 });
     check(&[0x13], 0, Refusal::UnknownAddressing { tag: 0x13 });
     check(
         &[0x12, 0, 0, 0, 0x2f],

@@ -213,7 +213,9 @@ impl Forecast {
             }
             None => {
                 let in_flight = self.last.map_or(0, |(_, sample)| sample.in_flight);
-                in_flight.saturating_add(self.unwritten(now))
+                let under_way = volume(self.delivered_rate().unwrap_or(0), self.round_trip);
+                let queued = in_flight.saturating_sub(under_way);
+                queued.saturating_add(self.unwritten(now))
             }
         }
     }

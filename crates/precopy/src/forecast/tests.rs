@@ -126,3 +126,23 @@ fn the_end_is_never_when_the_guest_is_faster_than_the_link() {
     forecast.qemu(ms(100), view);
     assert_eq!(forecast.time_to_end(ms(100)), None);
 }
+
+#[test]
+fn what_is_on_a_long_line_is_in_front_of_nothing() {
+    let mut forecast = forecast();
+    forecast.round(ms(0), Round::default());
+    for step in 0..60 {
+        let sample = Sample {
+            delivered_raw: step * MIB,
+            // 100 MiB/s, and acknowledged 160 ms later.
+            in_flight: 16 * MIB,
+            waiting: true,
+            ..Sample::default()
+        };
+        forecast.sample(ms(step * 10), sample);
+    }
+    let now = ms(600);
+    assert!(forecast.blackout(now).unwrap() > ms(160));
+    forecast.round_trip(ms(160));
+    assert!(forecast.blackout(now).unwrap() < ms(20));
+}

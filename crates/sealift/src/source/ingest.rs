@@ -315,8 +315,7 @@ impl Ingest {
                     return self.mark(at, false);
                 }
                 self.put(|draft| draft.page(at, bytes))?;
-                self.compare(at, bytes);
-                Ok(())
+                self.compare(at, bytes)
             }
             // Not pages yet: QEMU at the other end makes them of its own. The block is always named, for the parser there has not seen
             // the pages in between.
@@ -337,7 +336,7 @@ impl Ingest {
         trust.is_some_and(|trust| trust.is_direct(block))
     }
 
-    fn compare(&mut self, at: Address, content: &[u8]) {
+    fn compare(&mut self, at: Address, content: &[u8]) -> Result<(), End> {
         let trust = self.trust.as_mut();
         match trust.and_then(|trust| trust.compare(at, content)) {
             Some(Verdict::Differs) => {
@@ -348,8 +347,12 @@ impl Ingest {
                     block: name.unwrap_or_default(),
                 });
             }
-            Some(Verdict::Trusted) | None => {}
+            // Contents of its pages that wait in the draft need their number before any of them is marked: of two batches with the same page the
+            // higher one's content counts, and QEMU may name a page again within one section.
+            Some(Verdict::Trusted) => self.submit()?,
+            None => {}
         }
+        Ok(())
     }
 
     /// Its content is read when it is sent.
