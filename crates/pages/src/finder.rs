@@ -19,8 +19,8 @@ use crate::listing::Listing;
 use crate::record::Origin;
 use crate::store::{Found, Page, Sent, Store};
 
-/// A patch is worth it up to this part of a page. Pages of a guest compress to a fourth by and large, at a hundred times the work of a patch; and a
-/// patch is compressed with the rest.
+/// A patch is worth it up to this part of a page. Pages of a guest compress to a fourth by and large, with more work than a patch is; and a patch is
+/// compressed with the rest.
 const WORTH: usize = 4;
 
 /// Finds what was sent before.

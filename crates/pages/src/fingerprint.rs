@@ -7,8 +7,7 @@
 //!   block    sum[i]  = (sum[i] ^ sum[i] >> 47 ^ secret) x prime       so that the order of blocks counts
 //! ```
 //!
-//! Products of halves are what processors without wide multiplications make two or more of at a time: 17 GB/s here, three times a chain of whole
-//! ones. Each stride of a block has words of the secret of its own, so that the order of strides counts.
+//! Products of halves are what processors without wide multiplications make two or more of at a time. Each stride of a block has words of the secret of its own, so that the order of strides counts.
 
 /// Words of a stride, each into a sum of its own: no sum waits for another.
 const LANES: usize = 8;

@@ -136,22 +136,8 @@ impl Shared {
 
     /// What has become of a batch of pages that were read directly.
     pub(super) fn encoded(&self, number: u64, tally: &Tally) {
-        // The records of a group share what it was compressed to.
-        let (raw, packed) = (tally.group_raw_bytes, tally.group_bytes);
-        let on_wire = |bytes: u64| match raw {
-            0 => bytes,
-            raw => bytes.saturating_mul(packed) / raw,
-        };
-        // A page that is named costs next to nothing, and mostly has not changed: it says nothing about what changes cost.
-        let (literal, delta) = (tally.literal, tally.delta);
-        let made = Encoded {
-            literal_pages: literal.pages,
-            literal_bytes: on_wire(literal.bytes),
-            delta_pages: delta.pages,
-            delta_bytes: on_wire(delta.bytes),
-        };
         if let Some(engine) = &mut lock(&self.book).engine {
-            engine.encoded(number, made);
+            engine.encoded(number, made(tally));
         }
     }
 
@@ -262,6 +248,28 @@ impl Book {
     }
 }
 
+/// What the pages of a batch came to on the wire.
+fn made(tally: &Tally) -> Encoded {
+    // The records of a group share what it was compressed to.
+    let (raw, packed) = (tally.group_raw_bytes, tally.group_bytes);
+    let on_wire = |bytes: u64| match raw {
+        0 => bytes,
+        raw => bytes.saturating_mul(packed) / raw,
+    };
+    // A page that is named costs next to nothing, and mostly has not changed: it says nothing about what changes cost.
+    let (literal, delta) = (tally.literal, tally.delta);
+    // What looks like noise is left out of the group, and stays as long as it is.
+    let records = [tally.zero, tally.literal, tally.same_as, tally.delta];
+    let records: u64 = records.iter().map(|share| share.bytes).sum();
+    let noise = records.saturating_sub(raw).min(literal.bytes);
+    Encoded {
+        literal_pages: literal.pages,
+        literal_bytes: noise.saturating_add(on_wire(literal.bytes - noise)),
+        delta_pages: delta.pages,
+        delta_bytes: on_wire(delta.bytes),
+    }
+}
+
 /// Waits for a signal.
 pub(super) fn wait<'a>(signal: &Condvar, book: MutexGuard<'a, Book>) -> MutexGuard<'a, Book> {
     signal.wait(book).unwrap_or_else(PoisonError::into_inner)
@@ -275,4 +283,27 @@ pub(super) fn wait_within<'a>(
 ) -> MutexGuard<'a, Book> {
     let waited = signal.wait_timeout(book, time);
     waited.unwrap_or_else(PoisonError::into_inner).0
+}
+
+#[cfg(test)]
+mod tests {
+    use sealift_pages::Share;
+
+    use super::*;
+
+    #[test]
+    fn noise_outside_of_a_group_costs_what_it_is() {
+        let share = |pages, bytes| Share { pages, bytes };
+        // 100 pages in a group that became a quarter, a tenth of it deltas; 50 of noise behind it.
+        let tally = Tally {
+            literal: share(140, 140_000),
+            delta: share(10, 10_000),
+            group_raw_bytes: 100_000,
+            group_bytes: 25_000,
+            ..Tally::default()
+        };
+        let made = made(&tally);
+        assert_eq!(made.literal_bytes, 50_000 + 90_000 / 4);
+        assert_eq!(made.delta_bytes, 10_000 / 4);
+    }
 }

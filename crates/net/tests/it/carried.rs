@@ -7,7 +7,7 @@ use sealift_net::inbound::Event;
 use sealift_net::outbound::Feed;
 
 use crate::ends::{Arriving, Out, joined, until};
-use crate::guest::{Chance, Said, anything, said, scattered_zeros, small};
+use crate::guest::{Chance, Said, anything, in_order, said, scattered_zeros, small};
 
 /// Feeds batches of anything, and returns what each said.
 fn feed(feed: &Feed, seed: u64, batches: usize) -> BTreeMap<u64, Vec<Said>> {
@@ -15,7 +15,7 @@ fn feed(feed: &Feed, seed: u64, batches: usize) -> BTreeMap<u64, Vec<Said>> {
     (0..batches)
         .map(|_| {
             let mut draft = anything(&mut chance);
-            let what = said(draft.entries());
+            let what = in_order(said(draft.entries()));
             (feed.submit(&mut draft).unwrap(), what)
         })
         .collect()
@@ -44,7 +44,7 @@ fn through(lanes: usize) {
         let batch = arriving.next();
         assert_eq!(batch.number(), number, "batches are placed in order");
         batch.verify().unwrap();
-        arrived.insert(number, said(batch.entries()));
+        arrived.insert(number, in_order(said(batch.entries())));
         arriving.done(&batch);
         arriving.acknowledge(&outbound);
     }

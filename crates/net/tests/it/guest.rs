@@ -180,3 +180,16 @@ pub(crate) fn said<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<Said> {
     }
     all
 }
+
+/// The same with the pages between two other things in the order of their addresses: between them they may be in any, unless one comes twice.
+pub(crate) fn in_order(mut all: Vec<Said>) -> Vec<Said> {
+    let is_page = |said: &Said| matches!(said, Said::Zero(..) | Said::Page(..));
+    for stretch in all.chunk_by_mut(|one, next| is_page(one) && is_page(next)) {
+        // Stable: which of two contents of a page comes last counts.
+        stretch.sort_by_key(|said| match said {
+            Said::Zero(_, at) | Said::Page(_, at, _) => Some(*at),
+            Said::Opaque(..) | Said::Barrier => None,
+        });
+    }
+    all
+}

@@ -305,14 +305,16 @@ impl Ingest {
             Content::Zero => {
                 self.round(|pace| pace.page(at, true))?;
                 if self.is_direct(at.block) {
-                    return self.mark(at, true);
+                    self.mark(at, true);
+                    return Ok(());
                 }
                 self.put(|draft| draft.zero(at))
             }
             Content::Whole(bytes) => {
                 self.round(|pace| pace.page(at, false))?;
                 if self.is_direct(at.block) {
-                    return self.mark(at, false);
+                    self.mark(at, false);
+                    return Ok(());
                 }
                 self.put(|draft| draft.page(at, bytes))?;
                 self.compare(at, bytes)
@@ -356,7 +358,7 @@ impl Ingest {
     }
 
     /// Its content is read when it is sent.
-    fn mark(&mut self, at: Address, zero: bool) -> Result<(), End> {
+    fn mark(&mut self, at: Address, zero: bool) {
         match self.marks.last_mut() {
             Some(last)
                 if last.zero == zero
@@ -371,7 +373,6 @@ impl Ingest {
                 zero,
             }),
         }
-        Ok(())
     }
 
     fn tell_marks(&mut self) -> Result<(), End> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  pages as QEMU writes them ─▶ Rounds ─▶ Gate ─▶ may QEMU stop the guest?
-//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window = rate × 250 ms     behind the gate: it counts what is on its way
+//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window = rate × 250 ms     behind the gate: it counts what is on its way;
+//!                                       │                            then half the blackout, since it is in front of the guest's last pages
 //!                                       │         or rate × 40 ms      without one: it is in front of the guest's last pages
 //!                                       └─ batch  = window ÷ 16       so that every stage has some in hand
 //! ```
@@ -50,6 +51,7 @@ pub(crate) struct Pace {
     /// QEMU's channels, which share what may be on its way.
     channels: AtomicU64,
     page_bytes: u64,
+    max_downtime: Duration,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ impl Pace {
             window: AtomicU64::new(WINDOW_MIN),
             channels: AtomicU64::new(1),
             page_bytes: page_size.bytes() as u64,
+            max_downtime,
         }
     }
 
@@ -196,7 +199,12 @@ impl Pace {
             forecast.round_trip(latency.least);
         }
         let rate = forecast.delivered_rate();
-        self.follow(rate, state.gated);
+        let most = if forecast.first_pass_is_complete() {
+            self.max_downtime / 2
+        } else {
+            WINDOW_GATED
+        };
+        self.follow(rate, state.gated, most);
         let decision = state.gate.decide(now);
         state.hurries = decision.hurries();
         let State {
@@ -217,9 +225,12 @@ impl Pace {
         }
     }
 
-    fn follow(&self, rate: Option<u64>, gated: bool) {
+    /// Behind a gate no more than `most` may be on its way: once the first pass is complete it is what the guest would wait for, and must leave room in
+    /// its blackout for what it writes meanwhile.
+    fn follow(&self, rate: Option<u64>, gated: bool, most: Duration) {
         let (time, least) = match gated {
-            true => (WINDOW_GATED, WINDOW_GATED_MIN),
+            true if most >= WINDOW_GATED => (WINDOW_GATED, WINDOW_GATED_MIN),
+            true => (most.max(WINDOW), WINDOW_MIN),
             false => (WINDOW, WINDOW_MIN),
         };
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
