@@ -7,6 +7,9 @@
 //!
 //! QEMU walks upwards through the blocks. A step backwards means that it has looked for dirty pages again: a new round. So do sections that end
 //! before their time because there was nothing more to write: those without a page, and several short ones in a row.
+//!
+//! A round without a page says that the guest wrote nothing, and the gate goes by that. But QEMU writes sections without end when it knows of nothing dirty, some hundreds
+//! of which fit into its socket, and in its first moments it does so without looking. So such a round counts only where its section is QEMU's latest word.
 
 use sealift_pages::Address;
 
@@ -87,9 +90,13 @@ impl Rounds {
         ended
     }
 
-    /// A section of RAM has ended. Returns the round that this ends: QEMU found nothing more to write.
-    pub fn section_end(&mut self) -> Option<Round> {
+    /// A section of RAM has ended. It is `news` when QEMU wrote it after all that it had written before was read, and had looked for dirty pages.
+    /// Returns the round that this ends: QEMU found nothing more to write.
+    pub fn section_end(&mut self, news: bool) -> Option<Round> {
         let pages = core::mem::take(&mut self.in_section);
+        if pages == 0 && self.current.pages() == 0 && !news {
+            return None;
+        }
         let short = pages < SHORT;
         let drained = pages == 0 || (short && self.short);
         self.short = short;
@@ -181,14 +188,14 @@ mod tests {
     #[test]
     fn long_sections_do_not_end_a_round() {
         let mut rounds = Rounds::new(0);
-        assert_eq!(rounds.section_end(), None, "RAM's START section");
+        assert_eq!(rounds.section_end(true), None, "RAM's START section");
         for section in 0..4 {
             // One that the bandwidth limit has cut is among them.
             let pages = if section == 2 { 10 } else { SHORT };
             for page in 0..pages {
                 assert_eq!(rounds.zero(at(0, section * SHORT + page)), None);
             }
-            assert_eq!(rounds.section_end(), None, "{section}");
+            assert_eq!(rounds.section_end(true), None, "{section}");
         }
         assert_eq!(rounds.current().zero, 3 * SHORT + 10);
     }
@@ -197,26 +204,40 @@ mod tests {
     fn a_section_without_a_page_ends_a_round() {
         let mut rounds = Rounds::new(0);
         (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
-        assert_eq!(rounds.section_end(), None);
-        assert_eq!(rounds.section_end().map(|round| round.normal), Some(100));
+        assert_eq!(rounds.section_end(true), None);
+        assert_eq!(rounds.section_end(true).map(|round| round.normal), Some(100));
         let idle = Round {
             number: 1,
             ..Round::default()
         };
-        assert_eq!(rounds.section_end(), Some(idle));
+        assert_eq!(rounds.section_end(true), Some(idle));
         assert_eq!(rounds.page(at(0, 9)), None, "upwards from nothing");
+    }
+
+    #[test]
+    fn what_was_written_long_ago_does_not_say_that_nothing_is_dirty() {
+        let mut rounds = Rounds::new(0);
+        rounds.page(at(0, 7));
+        assert_eq!(rounds.section_end(false), None);
+        let walked = rounds.section_end(false).map(|round| round.number);
+        assert_eq!(walked, Some(0), "all that was known to be dirty is there");
+        for _ in 0..500 {
+            assert_eq!(rounds.section_end(false), None);
+        }
+        let idle = rounds.section_end(true).map(|round| round.number);
+        assert_eq!(idle, Some(1));
     }
 
     #[test]
     fn short_sections_in_a_row_are_rounds_though_they_go_upwards() {
         let mut rounds = Rounds::new(0);
         (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
-        assert_eq!(rounds.section_end(), None);
+        assert_eq!(rounds.section_end(true), None);
         rounds.page(at(0, 200));
-        assert_eq!(rounds.section_end(), None, "perhaps cut by the limit");
+        assert_eq!(rounds.section_end(true), None, "perhaps cut by the limit");
         for page in 201..210 {
             rounds.page(at(0, page));
-            let ended = rounds.section_end().unwrap();
+            let ended = rounds.section_end(true).unwrap();
             assert_eq!(ended.normal, if page == 201 { 102 } else { 1 });
         }
     }

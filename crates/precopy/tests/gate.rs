@@ -86,7 +86,7 @@ impl<W: FnMut(u64) -> Vec<u64>> World<W> {
         let drained = self.dirty.is_empty();
         if drained || self.now - self.section >= 50 {
             self.section = self.now;
-            if let Some(round) = self.rounds.section_end() {
+            if let Some(round) = self.rounds.section_end(true) {
                 self.gate.round(now, round);
             }
         }

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) gate: Gate,
     pub(crate) convergence: Convergence,
     pub(crate) engine: Engine,
+    /// Sections without a page that QEMU writes after its first pass, before it looks for dirty pages.
+    pub(crate) blind: u64,
     /// Hot pages may wait.
     pub(crate) patient: bool,
     pub(crate) now: u64,
@@ -173,6 +175,7 @@ impl World {
             link,
             gate,
             convergence: Convergence::new(IfNotConverging::Keep),
+            blind: 0,
             patient: true,
             now: 0,
             rounds: Rounds::new(0),
@@ -262,10 +265,14 @@ impl World {
         let began = self.qemu.section.unwrap();
         if self.qemu.dirty.is_empty() || self.now - began >= SECTION {
             self.qemu.section = None;
-            let ended = self.rounds.section_end();
+            let news = self.blind == 0;
+            let ended = self.rounds.section_end(news);
             ended.into_iter().for_each(|round| self.round(round));
         }
-        if self.qemu.dirty.is_empty() && self.stopped.is_none() {
+        if self.qemu.dirty.is_empty() {
+            self.blind = self.blind.saturating_sub(1);
+        }
+        if self.qemu.dirty.is_empty() && self.stopped.is_none() && self.blind == 0 {
             // It looks for dirty pages, and stops the guest if it may.
             self.qemu.dirty = std::mem::take(&mut self.qemu.unseen).into_iter().collect();
             if self.decision == Decision::Open && self.now > 10 {
