@@ -9,7 +9,8 @@
 //!                                                 Feed.submit              waits for the window
 //! ```
 //!
-//! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections.
+//! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections. What it has written in the meantime is old
+//! by then: that it knew of nothing dirty counts only where nothing was left to be read before it said so, and nothing was waited for since.
 //!
 //! At the end of RAM's last section a barrier goes in: the receiver lets nothing behind it through before both version maps are equal.
 
@@ -86,6 +87,8 @@ pub(crate) struct Ingest {
     quiesce: Arc<Quiesce>,
     events: UnboundedSender<Event>,
     place: Place,
+    /// What comes now was written after all before it was read.
+    news: bool,
     /// RAM's section.
     ram: Option<u32>,
     tail: Tail,
@@ -158,6 +161,7 @@ impl Ingest {
             quiesce,
             events,
             place: Place::Pages,
+            news: false,
             ram,
             tail: Tail::default(),
             end: None,
@@ -199,7 +203,7 @@ impl Ingest {
         loop {
             self.take_apart(&mut intake)?;
             match intake.read(self.patience()) {
-                Ok(ReadOutcome::Bytes(_)) => {}
+                Ok(ReadOutcome::Bytes(_)) => self.news |= intake.waited(),
                 Ok(ReadOutcome::Quiet) => {
                     self.submit()?;
                     self.look_for_the_end();
@@ -277,7 +281,8 @@ impl Ingest {
         self.flush_scratch()?;
         match item {
             Item::RamEnd => {
-                self.round(|pace| pace.section_ended())?;
+                let news = std::mem::take(&mut self.news);
+                self.round(|pace| pace.section_ended(news))?;
                 if self.place == Place::LastPages {
                     self.ram_over()?;
                 }
@@ -398,9 +403,14 @@ impl Ingest {
         if self.trust.is_none() {
             return Ok(());
         }
-        self.submit()?;
         self.tell_marks()?;
-        Ok(self.feed.wait_for_appetite()?)
+        if self.feed.has_appetite() {
+            return Ok(());
+        }
+        self.submit()?;
+        self.feed.wait_for_appetite()?;
+        self.news = false;
+        Ok(())
     }
 
     /// The guest stands still, and QEMU has named its last page: all that is dirty goes.
@@ -459,6 +469,8 @@ impl Ingest {
 
     fn submit(&mut self) -> Result<(), End> {
         if !self.draft.is_empty() {
+            // It may have waited.
+            self.news = false;
             self.feed.submit(&mut self.draft)?;
         }
         Ok(())

@@ -439,6 +439,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         if_not_converging: way.if_not_converging,
         bandwidth: way.bandwidth,
         contents: way.order.contents,
+        asked: monitor.is_some(),
         watch_for_the_end: false,
         voice: way.voice.of(session),
     };

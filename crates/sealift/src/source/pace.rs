@@ -38,6 +38,8 @@ const BATCHES: u64 = 16;
 const BATCH_MIN: u64 = 256 << 10;
 /// The largest: what a batch may hold.
 const BATCH_MAX: u64 = 1 << 20;
+/// QEMU's count of looks for dirty pages when it begins: the first one finds all of memory.
+const FIRST_LOOK: u64 = 1;
 /// Guest memory in a multifd packet: QEMU's `MULTIFD_PACKET_SIZE`.
 const PACKET: u64 = 512 << 10;
 
@@ -64,6 +66,8 @@ struct State {
     hurries: bool,
     /// QEMU waits for the gate.
     gated: bool,
+    /// QEMU has looked for dirty pages since it began with all of memory, or cannot be asked. In its first moments it does not, however little is left.
+    looked: bool,
     /// Rounds that ended and were not told.
     ended: Vec<Round>,
 }
@@ -92,12 +96,13 @@ pub(crate) struct Outlook {
 }
 
 impl Pace {
-    /// Of a guest with so many bytes of memory.
+    /// Of a guest with so many bytes of memory, whose QEMU is asked how its migration stands or is not.
     pub(crate) fn new(
         memory: u64,
         page_size: PageSize,
         max_downtime: Duration,
         if_not_converging: IfNotConverging,
+        asked: bool,
     ) -> Self {
         let forecast = Forecast::new(memory, page_size);
         Self {
@@ -110,6 +115,7 @@ impl Pace {
                 opened: false,
                 hurries: false,
                 gated: false,
+                looked: !asked,
                 ended: Vec::new(),
             }),
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
@@ -143,10 +149,11 @@ impl Pace {
         any
     }
 
-    /// A section of RAM is over. Returns whether a round ended with it.
-    pub(crate) fn section_ended(&self) -> bool {
+    /// A section of RAM is over, which is all that QEMU has written, or not. Returns whether a round ended with it.
+    pub(crate) fn section_ended(&self, news: bool) -> bool {
         let mut state = lock(&self.state);
-        let ended = state.rounds.section_end();
+        let news = news && state.looked;
+        let ended = state.rounds.section_end(news);
         if let Some(ended) = ended {
             state.ended(self.start.elapsed(), ended);
         }
@@ -173,6 +180,7 @@ impl Pace {
                 dirty_pages_rate: ram.dirty_pages_rate,
             };
             state.gate.forecast_mut().qemu(now, view);
+            state.looked |= ram.dirty_sync_count > FIRST_LOOK;
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Pipeline {
     pub(super) bandwidth: Option<u64>,
     /// Bytes of contents to remember.
     pub(super) contents: u64,
+    /// QEMU is asked how its migration stands.
+    pub(super) asked: bool,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
     pub(super) voice: Voice,
@@ -82,6 +84,7 @@ impl Pipeline {
             self.page_size,
             self.max_downtime,
             self.if_not_converging,
+            self.asked,
         ));
         let (events, from_outbound) = mpsc::unbounded_channel();
         let outbound = Outbound::start(

@@ -214,6 +214,7 @@ impl Save<'_> {
             if_not_converging: IfNotConverging::Keep,
             bandwidth: None,
             contents: self.arguments.transfer.memory_budget.for_contents(),
+            asked: false,
             watch_for_the_end: true,
             voice: story.voice.clone(),
         };
