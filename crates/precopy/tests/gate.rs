@@ -70,6 +70,7 @@ impl<W: FnMut(u64) -> Vec<u64>> World<W> {
         let written = (self.writes)(self.now);
         self.unseen
             .extend(written.into_iter().map(|page| page % PAGES));
+        self.rounds.caught_up();
         let arrived = self.in_flight.min(LINK);
         self.in_flight -= arrived;
         self.delivered += arrived;
@@ -86,7 +87,7 @@ impl<W: FnMut(u64) -> Vec<u64>> World<W> {
         let drained = self.dirty.is_empty();
         if drained || self.now - self.section >= 50 {
             self.section = self.now;
-            if let Some(round) = self.rounds.section_end(true) {
+            if let Some(round) = self.rounds.section_end() {
                 self.gate.round(now, round);
             }
         }

@@ -248,6 +248,9 @@ impl World {
                 return;
             }
             self.qemu.section = Some(self.now);
+            if self.blind == 0 {
+                self.rounds.caught_up();
+            }
         }
         for _ in 0..QEMU {
             let Some(page) = self.qemu.dirty.pop_front() else {
@@ -265,8 +268,7 @@ impl World {
         let began = self.qemu.section.unwrap();
         if self.qemu.dirty.is_empty() || self.now - began >= SECTION {
             self.qemu.section = None;
-            let news = self.blind == 0;
-            let ended = self.rounds.section_end(news);
+            let ended = self.rounds.section_end();
             ended.into_iter().for_each(|round| self.round(round));
         }
         if self.qemu.dirty.is_empty() {

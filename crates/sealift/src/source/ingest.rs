@@ -10,7 +10,7 @@
 //! ```
 //!
 //! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections. What it has written in the meantime is old
-//! by then: that it knew of nothing dirty counts only where nothing was left to be read before it said so, and nothing was waited for since.
+//! by then, and is read in one go, for its next word.
 //!
 //! At the end of RAM's last section a barrier goes in: the receiver lets nothing behind it through before both version maps are equal.
 
@@ -87,8 +87,6 @@ pub(crate) struct Ingest {
     quiesce: Arc<Quiesce>,
     events: UnboundedSender<Event>,
     place: Place,
-    /// What comes now was written after all before it was read.
-    news: bool,
     /// RAM's section.
     ram: Option<u32>,
     tail: Tail,
@@ -161,7 +159,6 @@ impl Ingest {
             quiesce,
             events,
             place: Place::Pages,
-            news: false,
             ram,
             tail: Tail::default(),
             end: None,
@@ -203,7 +200,8 @@ impl Ingest {
         loop {
             self.take_apart(&mut intake)?;
             match intake.read(self.patience()) {
-                Ok(ReadOutcome::Bytes(_)) => self.news |= intake.waited(),
+                Ok(ReadOutcome::Bytes(_)) if intake.waited() => self.pace.caught_up(),
+                Ok(ReadOutcome::Bytes(_)) => {}
                 Ok(ReadOutcome::Quiet) => {
                     self.submit()?;
                     self.look_for_the_end();
@@ -281,8 +279,7 @@ impl Ingest {
         self.flush_scratch()?;
         match item {
             Item::RamEnd => {
-                let news = std::mem::take(&mut self.news);
-                self.round(|pace| pace.section_ended(news))?;
+                self.round(|pace| pace.section_ended())?;
                 if self.place == Place::LastPages {
                     self.ram_over()?;
                 }
@@ -408,9 +405,8 @@ impl Ingest {
             return Ok(());
         }
         self.submit()?;
-        self.feed.wait_for_appetite()?;
-        self.news = false;
-        Ok(())
+        self.pace.fell_behind();
+        Ok(self.feed.wait_for_appetite()?)
     }
 
     /// The guest stands still, and QEMU has named its last page: all that is dirty goes.
@@ -469,8 +465,8 @@ impl Ingest {
 
     fn submit(&mut self) -> Result<(), End> {
         if !self.draft.is_empty() {
-            // It may have waited.
-            self.news = false;
+            // It may have to wait.
+            self.pace.fell_behind();
             self.feed.submit(&mut self.draft)?;
         }
         Ok(())

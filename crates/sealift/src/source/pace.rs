@@ -149,11 +149,23 @@ impl Pace {
         any
     }
 
-    /// A section of RAM is over, which is all that QEMU has written, or not. Returns whether a round ended with it.
-    pub(crate) fn section_ended(&self, news: bool) -> bool {
+    /// All that QEMU had written was read.
+    pub(crate) fn caught_up(&self) {
         let mut state = lock(&self.state);
-        let news = news && state.looked;
-        let ended = state.rounds.section_end(news);
+        if state.looked {
+            state.rounds.caught_up();
+        }
+    }
+
+    /// QEMU is not read for a while.
+    pub(crate) fn fell_behind(&self) {
+        lock(&self.state).rounds.fell_behind();
+    }
+
+    /// A section of RAM is over. Returns whether a round ended with it.
+    pub(crate) fn section_ended(&self) -> bool {
+        let mut state = lock(&self.state);
+        let ended = state.rounds.section_end();
         if let Some(ended) = ended {
             state.ended(self.start.elapsed(), ended);
         }
