@@ -114,11 +114,7 @@ impl Rounds {
         self.short = short;
         // Before the first page, memory was not walked over.
         let begun = self.current.number > 0 || self.current.pages() > 0;
-        let ended = if drained && begun {
-            self.end()
-        } else {
-            None
-        };
+        let ended = if drained && begun { self.end() } else { None };
         self.news = false;
         ended
     }
@@ -234,7 +230,10 @@ mod tests {
         let mut rounds = Rounds::new(0);
         (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
         assert_eq!(section_end(&mut rounds), None);
-        assert_eq!(section_end(&mut rounds).map(|round| round.normal), Some(100));
+        assert_eq!(
+            section_end(&mut rounds).map(|round| round.normal),
+            Some(100)
+        );
         let idle = Round {
             number: 1,
             ..Round::default()
