@@ -309,16 +309,24 @@ impl Process {
         else {
             return Ok(());
         };
-        let said = fs::read_to_string(&self.errors).unwrap_or_default();
         Err(Error::new(format!(
             "QEMU ended ({status}) and said:\n{}",
-            said.trim_end()
+            self.said().trim_end()
         )))
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
     }
 }
 
 impl Drop for Process {
+    /// A test that fails shows what QEMU said: its directory goes with it.
+    #[expect(clippy::print_stderr, reason = "where a failing test speaks")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("QEMU {} said:\n{}", self.child.id(), self.said());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

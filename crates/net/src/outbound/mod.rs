@@ -55,7 +55,7 @@ pub struct Plan {
     pub workers: usize,
     /// zstd's level.
     pub level: i32,
-    /// Bytes that copies of pages may take, to name them and for deltas.
+    /// Bytes that the store of what was sent may take.
     pub store: u64,
     /// Randomness for the store's tables, so that no guest can aim at them.
     pub store_key: u64,
