@@ -32,14 +32,6 @@ pub struct Mark {
     pub zero: bool,
 }
 
-fn has_appetite(book: &mut Book, now: Duration) -> bool {
-    let wire = book.flight.rates(now).map(|rates| rates.wire);
-    let latency = book.flight.latency();
-    let round_trip = latency.map_or(Duration::ZERO, |latency| latency.least);
-    let engine = book.engine.as_mut();
-    engine.is_none_or(|engine| engine.wants_more(now, wire, round_trip))
-}
-
 impl Feed {
     /// The same for another channel.
     #[must_use]
@@ -187,4 +179,12 @@ impl Feed {
     pub fn batches(&self) -> u64 {
         lock(&self.shared.book).flight.next()
     }
+}
+
+fn has_appetite(book: &mut Book, now: Duration) -> bool {
+    let wire = book.flight.rates(now).map(|rates| rates.wire);
+    let latency = book.flight.latency();
+    let round_trip = latency.map_or(Duration::ZERO, |latency| latency.least);
+    let engine = book.engine.as_mut();
+    engine.is_none_or(|engine| engine.wants_more(now, wire, round_trip))
 }
