@@ -46,7 +46,8 @@ const GROUP_HEAD: usize = 4 + 3 + 3;
 
 /// Makes bodies.
 pub struct Encoder {
-    level: i32,
+    /// None for not at all.
+    level: Option<i32>,
     zstd: CCtx<'static>,
     /// The records of a group.
     raw: Vec<u8>,
@@ -61,7 +62,7 @@ impl Encoder {
     #[must_use]
     pub fn new(level: i32) -> Self {
         Self {
-            level,
+            level: Some(level),
             zstd: CCtx::create(),
             raw: Vec::with_capacity(GROUP_MAX),
             packed: vec![0; zstd_safe::compress_bound(GROUP_MAX)],
@@ -69,8 +70,8 @@ impl Encoder {
         }
     }
 
-    /// Compresses at another level from the next batch on.
-    pub const fn set_level(&mut self, level: i32) {
+    /// Compresses at another level from the next batch on, or not at all.
+    pub const fn set_level(&mut self, level: Option<i32>) {
         self.level = level;
     }
 
@@ -109,9 +110,9 @@ impl Encoder {
         let mut writing = Writing::of(draft);
         let mut tally = Tally::default();
         self.planes.resize(draft.contents().page_size().bytes(), 0);
-        if agreed.codecs.has(Codec::Zstd) {
+        if let Some(level) = self.level.filter(|_| agreed.codecs.has(Codec::Zstd)) {
             let compressed = self.compressed(draft)?;
-            self.group(&mut writing, compressed, &mut body, &mut tally)?;
+            self.group(level, &mut writing, compressed, &mut body, &mut tally)?;
         }
         writing.write(usize::MAX, &mut body, &mut tally, &mut self.planes)?;
         tally.batches = 1;
@@ -139,6 +140,7 @@ impl Encoder {
     /// Appends the records before a slot as a group, when that is shorter.
     fn group(
         &mut self,
+        level: i32,
         writing: &mut Writing<'_>,
         until: usize,
         body: &mut BodyWriter<'_, '_>,
@@ -153,12 +155,7 @@ impl Encoder {
         let packed_len = if raw_len < LEAST {
             raw_len
         } else {
-            compress(
-                &mut self.zstd,
-                self.level,
-                &mut self.packed,
-                group.as_bytes(),
-            )?
+            compress(&mut self.zstd, level, &mut self.packed, group.as_bytes())?
         };
         if packed_len + GROUP_HEAD >= raw_len {
             group.discard();

@@ -16,6 +16,7 @@
 //! pages are dirty, and a worker reads them when it comes to send them. A batch of these gets its number in the same moment in which its
 //! pages are taken off the dirty map, before they are read: so of two batches with one page, the higher number has what the guest wrote last.
 
+mod effort;
 mod feed;
 mod lane;
 mod limit;
@@ -44,6 +45,7 @@ pub use feed::{Feed, Mark};
 use crate::Error;
 use crate::lock::lock;
 use crate::threads::Threads;
+use effort::Effort;
 use shared::{Book, Shared};
 
 /// How the way out is to be.
@@ -53,7 +55,7 @@ pub struct Plan {
     pub layout: Arc<Layout>,
     /// Threads that compress.
     pub workers: usize,
-    /// zstd's level.
+    /// zstd's level, where it pays to compress.
     pub level: i32,
     /// Bytes that the store of what was sent may take.
     pub store: u64,
@@ -232,6 +234,7 @@ impl Outbound {
                 jobs: VecDeque::new(),
                 engine,
                 batch: CONTENT_MAX,
+                effort: Effort::new(level),
             }),
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,

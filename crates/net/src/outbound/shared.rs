@@ -18,6 +18,7 @@ use sealift_session::control::BatchRanges;
 use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::effort::Effort;
 use super::{Broken, Event, Memory, limit};
 use crate::lock::lock;
 
@@ -68,6 +69,8 @@ pub(super) struct Book {
     pub(super) engine: Option<Engine>,
     /// Bytes of content that make a batch of pages that are read directly.
     pub(super) batch: u64,
+    /// How hard batches are compressed.
+    pub(super) effort: Effort,
 }
 
 /// A batch that has its number.
@@ -96,23 +99,31 @@ pub(super) struct Body {
 }
 
 impl Shared {
-    /// Waits for something to do; none when the way out is closed.
-    pub(super) fn next_job(&self) -> Option<Job> {
+    /// Waits for something to do, and says at which level it is to be compressed, if at all; none when the way out is closed.
+    pub(super) fn next_job(&self) -> Option<(Job, Option<i32>)> {
         let mut book = lock(&self.book);
         loop {
             if self.is_closed() {
                 return None;
             }
             if let Some(job) = book.jobs.pop_front() {
-                return Some(job);
+                let level = self.effort(&mut book, &job);
+                return Some((job, level));
             }
             match book.take(&self.layout, self.now()) {
                 Ok(Some(job)) => {
+                    let level = self.effort(&mut book, &job);
                     drop(book);
                     self.taken.notify_all();
-                    return Some(job);
+                    return Some((job, level));
                 }
-                Ok(None) => book = wait(&self.work, book),
+                Ok(None) => {
+                    match self.has_too_much_under_way(&book) {
+                        true => book.effort.held(),
+                        false => book.effort.waits(self.now()),
+                    }
+                    book = wait(&self.work, book);
+                }
                 Err(broken) => {
                     drop(book);
                     self.broken(broken);
@@ -120,6 +131,26 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// There are pages, and no room for them in the window.
+    fn has_too_much_under_way(&self, book: &Book) -> bool {
+        let ready = book.engine.as_ref();
+        let ready = ready.is_some_and(|engine| engine.has_work(self.now()));
+        self.waiting.load(Ordering::Relaxed) > 0 || ready && !book.flight.has_room(DIRECT)
+    }
+
+    /// At which level a batch is to be compressed, if at all.
+    fn effort(&self, book: &mut Book, job: &Job) -> Option<i32> {
+        let (number, content) = match job {
+            Job::Draft { number, draft, .. } => (*number, draft.content_len() as u64),
+            Job::Pages { number, pages, .. } => {
+                let read = pages.iter().filter(|taken| !taken.zero);
+                let read: u64 = read.map(|taken| taken.run).sum();
+                (*number, read * self.layout.page_size().bytes() as u64)
+            }
+        };
+        book.effort.choose(number, content, self.now())
     }
 
     pub(super) fn close(&self) {
@@ -154,8 +185,9 @@ impl Shared {
             let known = ranges.as_slice().iter();
             let known: Vec<_> = known.map(|range| book.flight.known(range)).collect();
             let delivered = book.flight.acknowledge(ranges, now)?;
-            if let Some(engine) = &mut book.engine {
-                for batch in known.into_iter().flatten() {
+            for batch in known.into_iter().flatten() {
+                book.effort.acknowledged(batch, now);
+                if let Some(engine) = &mut book.engine {
                     engine.acknowledged(batch);
                 }
             }

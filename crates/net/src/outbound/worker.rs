@@ -26,7 +26,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Some(job) = self.shared.next_job() {
+        while let Some((job, level)) = self.shared.next_job() {
             let direct = matches!(job, Job::Pages { .. });
             let (number, mut draft, before) = match job {
                 Job::Draft {
@@ -43,7 +43,10 @@ impl Worker {
                     Err(error) => return self.shared.broken(Broken::Memory(error)),
                 },
             };
-            draft.arrange(&mut self.spare);
+            self.encoder.set_level(level);
+            if level.is_some() {
+                draft.arrange(&mut self.spare);
+            }
             let mut sent = Earlier {
                 number,
                 before: &before,

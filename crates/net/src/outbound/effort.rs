@@ -1,0 +1,385 @@
+//! How hard batches are compressed: as hard as pays where the link is what limits, and not at all where the link would carry pages as they are faster
+//! than they can be compressed.
+//!
+//! ```text
+//!              enough batches in a row, and none of them queued               all of them acknowledged
+//!   squeezed ───────────────────────────────────────────────────────▶ trial ──────────────────────────┬─ much faster ─▶ plain
+//!      ▲                                                          a few batches as they are           │                   │
+//!      ├────────────────────────── not ───────────────────────────────────────────────────────────────┘                   │
+//!      └────────────────────────── slower than it was squeezed ───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What counts is guest memory that the receiver acknowledges in a second: it has the link in it, and the cores and the memory of both ends. A trial costs
+//! a few batches' bytes, so each that was lost makes the next one wait longer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sealift_pages::CONTENT_MAX;
+
+/// Batches before the first trial: a link that is slower than compression shows by then, since they begin to queue.
+const FIRST: u32 = 32;
+/// Each trial that was lost makes the next one wait so many times longer; one that was broken off, twice.
+const LATER: u32 = 8;
+/// Batches of a trial: the first of them only starts the clock, and what two or three of them may find empty on their way, buffers and a shaper's burst, does not decide.
+const TRIAL: u32 = 6;
+/// A trial is won by so much, in quarters: six quarters of what was delivered before. Bytes are other people's, too.
+const WON: u64 = 6;
+/// Batches over which it is measured what is delivered.
+const MEASURED: usize = 32;
+/// Batches whose time on the way is looked at to see whether they queue.
+const RECENT: u32 = 8;
+/// A worker that waits longer for pages than this ends what was in a row: QEMU has come to an end of its walk. Shorter waits are cores that are wanted by all.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Time on the way beside twice the least that was seen: what threads that wait for a core make of it.
+const JITTER: Duration = Duration::from_millis(10);
+
+/// Of content, below which a batch says nothing of how fast content goes.
+const FULL: u64 = CONTENT_MAX / 2;
+
+/// Decides it, batch by batch.
+#[derive(Debug)]
+pub(super) struct Effort {
+    level: i32,
+    state: State,
+    /// Taken in a row.
+    busy: u32,
+    /// Since when a worker waits for pages.
+    waits: Option<Duration>,
+    /// So many of them make a trial due.
+    due: u32,
+    under_way: VecDeque<Batch>,
+    /// What was acknowledged lately, in the way that it is sent now.
+    lately: VecDeque<(Duration, u64)>,
+    /// Bytes of content per second, squeezed.
+    squeezed: u64,
+    /// How long the last ones took.
+    recent: VecDeque<Duration>,
+    least: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Squeezed,
+    Trial(Trial),
+    Plain,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Trial {
+    taken: u32,
+    acknowledged: u32,
+    first: Duration,
+    /// Of those behind the first.
+    content: u64,
+}
+
+/// One that is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    number: u64,
+    content: u64,
+    at: Duration,
+    plain: bool,
+}
+
+impl Effort {
+    /// Compresses at zstd's `level` when it does.
+    pub(super) fn new(level: i32) -> Self {
+        Self {
+            level,
+            state: State::Squeezed,
+            busy: 0,
+            waits: None,
+            due: FIRST,
+            under_way: VecDeque::new(),
+            lately: VecDeque::new(),
+            squeezed: 0,
+            recent: VecDeque::new(),
+            least: Duration::MAX,
+        }
+    }
+
+    /// At which level a batch with so many bytes of content is to be compressed; none for not at all.
+    pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> Option<i32> {
+        if let Some(since) = self.waits.take()
+            && now.saturating_sub(since) > PAUSE
+        {
+            self.begin_again();
+        }
+        if content < FULL {
+            return (self.state != State::Plain).then_some(self.level);
+        }
+        self.busy = self.busy.saturating_add(1);
+        if self.state == State::Squeezed && self.busy > self.due && self.is_calm() {
+            self.squeezed = self.delivered(now).unwrap_or(u64::MAX);
+            self.state = State::Trial(Trial::default());
+        }
+        let plain = match &mut self.state {
+            State::Squeezed => false,
+            State::Trial(trial) => {
+                trial.taken += 1;
+                trial.taken <= TRIAL
+            }
+            State::Plain => true,
+        };
+        self.under_way.push_back(Batch {
+            number,
+            content,
+            at: now,
+            plain,
+        });
+        (!plain).then_some(self.level)
+    }
+
+    /// A worker has to wait for pages.
+    pub(super) fn waits(&mut self, now: Duration) {
+        self.waits.get_or_insert(now);
+        match &mut self.state {
+            State::Squeezed => {}
+            // What is delivered now says nothing of what could be.
+            State::Trial(trial) if trial.taken < TRIAL => {
+                self.state = State::Squeezed;
+                self.due = self.due.saturating_mul(2);
+                self.begin_again();
+            }
+            State::Trial(_) => {}
+            State::Plain => self.lately.clear(),
+        }
+    }
+
+    fn begin_again(&mut self) {
+        self.busy = 0;
+        self.lately.clear();
+    }
+
+    /// A worker had to wait until there was less under way: compressing is not what limits.
+    pub(super) const fn held(&mut self) {
+        self.busy = 0;
+    }
+
+    /// A batch is at the receiver.
+    pub(super) fn acknowledged(&mut self, number: u64, now: Duration) {
+        // Mostly one of the first: they come about in order.
+        let place = self
+            .under_way
+            .iter()
+            .position(|batch| batch.number == number);
+        let Some(batch) = place.and_then(|place| self.under_way.remove(place)) else {
+            return;
+        };
+        let took = now.saturating_sub(batch.at);
+        self.least = self.least.min(took);
+        push(&mut self.recent, took, RECENT as usize);
+        match &mut self.state {
+            State::Trial(trial) if batch.plain => {
+                trial.acknowledged += 1;
+                match trial.acknowledged {
+                    1 => trial.first = now,
+                    _ => trial.content += batch.content,
+                }
+                if trial.acknowledged == TRIAL {
+                    let trial = *trial;
+                    self.judge(trial, now);
+                }
+            }
+            State::Trial(_) => {}
+            State::Squeezed if !batch.plain => {
+                push(&mut self.lately, (now, batch.content), MEASURED);
+            }
+            State::Plain if batch.plain => {
+                push(&mut self.lately, (now, batch.content), MEASURED);
+                if self
+                    .delivered(now)
+                    .is_some_and(|plain| plain < self.squeezed)
+                {
+                    self.lost();
+                }
+            }
+            State::Squeezed | State::Plain => {}
+        }
+    }
+
+    fn judge(&mut self, trial: Trial, now: Duration) {
+        let plain = per_second(trial.content, now.saturating_sub(trial.first));
+        if plain > self.squeezed.saturating_mul(WON) / 4 {
+            self.state = State::Plain;
+            self.lately.clear();
+        } else {
+            self.lost();
+        }
+    }
+
+    fn lost(&mut self) {
+        self.state = State::Squeezed;
+        self.due = self.due.saturating_mul(LATER);
+        self.begin_again();
+    }
+
+    /// Batches do not queue on their way.
+    fn is_calm(&self) -> bool {
+        let sum: Duration = self.recent.iter().sum();
+        // As many as were looked at: an average of fewer is none.
+        self.lately.len() == MEASURED
+            && sum / RECENT <= self.least.saturating_mul(2).saturating_add(JITTER)
+    }
+
+    /// Bytes of content per second that were acknowledged lately, when it is enough to say.
+    fn delivered(&self, now: Duration) -> Option<u64> {
+        if self.lately.len() < MEASURED {
+            return None;
+        }
+        let (first, _) = self.lately.front()?;
+        let content = self.lately.iter().skip(1).map(|(_, content)| content);
+        Some(per_second(content.sum(), now.saturating_sub(*first)))
+    }
+}
+
+fn push<T>(last: &mut VecDeque<T>, next: T, most: usize) {
+    if last.len() == most {
+        last.pop_front();
+    }
+    last.push_back(next);
+}
+
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    /// Of content, as a batch that is squeezed leaves on the wire.
+    const SQUEEZED: u64 = MIB / 4;
+
+    /// A worker, a link and a receiver that acknowledges at once, in virtual time: each batch goes through one after the other.
+    struct Way {
+        effort: Effort,
+        number: u64,
+        worker: Duration,
+        link: Duration,
+        /// Bytes per second of the link.
+        rate: u64,
+        /// What is squeezed in a second.
+        squeezing: u64,
+        coming: VecDeque<(Duration, u64)>,
+        plain: Vec<bool>,
+        /// Batches that may be under way; whoever has more waits.
+        window: usize,
+    }
+
+    impl Way {
+        fn new(rate: u64, squeezing: u64) -> Self {
+            Self {
+                effort: Effort::new(1),
+                number: 0,
+                worker: Duration::ZERO,
+                link: Duration::ZERO,
+                rate,
+                squeezing,
+                coming: VecDeque::new(),
+                plain: Vec::new(),
+                window: 64,
+            }
+        }
+
+        fn time(bytes: u64, rate: u64) -> Duration {
+            Duration::from_nanos(bytes * 1_000_000_000 / rate)
+        }
+
+        fn send(&mut self, batches: usize) {
+            for _ in 0..batches {
+                if self.coming.len() == self.window {
+                    let (at, _) = self.coming[0];
+                    self.worker = self.worker.max(at);
+                    self.effort.held();
+                }
+                while let Some(&(at, number)) = self.coming.front()
+                    && at <= self.worker
+                {
+                    self.coming.pop_front();
+                    self.effort.acknowledged(number, at);
+                }
+                let level = self.effort.choose(self.number, MIB, self.worker);
+                self.plain.push(level.is_none());
+                let (wire, encoding) = match level {
+                    Some(_) => (SQUEEZED, self.squeezing),
+                    None => (MIB, 20 * self.squeezing),
+                };
+                self.worker += Self::time(MIB, encoding);
+                self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
+                self.coming
+                    .push_back((self.link + Duration::from_millis(1), self.number));
+                self.number += 1;
+            }
+        }
+
+        fn plain(&self) -> usize {
+            self.plain.iter().filter(|plain| **plain).count()
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_faster_than_compression_gets_pages_as_they_are() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(500);
+        assert!(way.plain() > 400, "{}", way.plain());
+        assert!(way.plain[..32].iter().all(|plain| !plain));
+    }
+
+    #[test]
+    fn a_link_that_carries_less_than_is_squeezed_is_tried_twice_in_as_many_batches() {
+        let mut way = Way::new(119_000_000, 200_000_000);
+        way.send(500);
+        assert_eq!(way.plain(), 2 * TRIAL as usize);
+    }
+
+    #[test]
+    fn a_link_that_limits_is_never_tried() {
+        let mut way = Way::new(25_000_000, 200_000_000);
+        way.send(2000);
+        assert_eq!(way.plain(), 0);
+    }
+
+    #[test]
+    fn a_link_that_becomes_slow_is_noticed() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(200);
+        way.rate = 50_000_000;
+        let before = way.plain();
+        way.send(500);
+        assert!(way.plain() - before < 120, "{}", way.plain() - before);
+    }
+
+    #[test]
+    fn who_waits_long_for_pages_begins_again() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        for _ in 0..100 {
+            way.send(30);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE * 2;
+        }
+        assert_eq!(way.plain(), 0);
+    }
+
+    #[test]
+    fn who_waits_a_moment_for_pages_does_not() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        for _ in 0..100 {
+            way.send(30);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE / 10;
+        }
+        assert!(way.plain() > 2500, "{}", way.plain());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_nothing_known_is_no_news() {
+        let mut effort = Effort::new(1);
+        effort.acknowledged(7, Duration::ZERO);
+        assert_eq!(effort.choose(0, MIB, Duration::ZERO), Some(1));
+    }
+}
