@@ -102,15 +102,16 @@ impl Convergence {
 
     /// What is to be done, now that the gate has decided so. A remedy holds until another is named.
     pub fn consider(&mut self, now: Duration, gate: &Gate, decision: Decision) -> Remedy {
-        let why = match decision {
-            Decision::Hold {
-                why: why @ Why::NotConverging { .. },
-            } => why,
+        let why = match (gate.not_converging(now), decision) {
+            (Some(why), _) => why,
             // On a slow link deliveries are far apart: nothing has become better.
-            Decision::Hold {
-                why: Why::RateUnknown,
-            } => return self.current(),
-            Decision::Open | Decision::Hold { .. } => {
+            (
+                None,
+                Decision::Hold {
+                    why: Why::RateUnknown,
+                },
+            ) => return self.current(),
+            (None, _) => {
                 self.stuck_since = None;
                 return self.current();
             }

@@ -165,10 +165,10 @@ impl Gate {
 
     /// Whether QEMU may stop the guest. Once it may, it always may.
     pub fn decide(&mut self, now: Duration) -> Decision {
+        self.follow(now);
         if self.open {
             return Decision::Open;
         }
-        self.follow(now);
         match self.obstacle(now) {
             Some(why) => {
                 self.fits_since = None;
@@ -187,6 +187,14 @@ impl Gate {
                 Decision::Open
             }
         }
+    }
+
+    /// That the guest does not converge, if so: with an open gate, too. It may have come to write more than before, and a QEMU that was let through goes by its own
+    /// reckoning, which then does not fit either.
+    #[must_use]
+    pub fn not_converging(&self, now: Duration) -> Option<Why> {
+        let obstacle = self.obstacle(now);
+        obstacle.filter(|why| matches!(why, Why::NotConverging { .. }))
     }
 
     fn obstacle(&self, now: Duration) -> Option<Why> {

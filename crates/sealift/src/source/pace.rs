@@ -308,12 +308,12 @@ impl Pace {
             blackout: forecast.blackout(now),
             wire_rate: forecast.wire_rate().unwrap_or(0),
             raw_rate: forecast.delivered_rate().unwrap_or(0),
-            stuck: match decision {
+            stuck: state.gate.not_converging(now).or(match decision {
                 Decision::Hold {
-                    why: why @ (Why::NotConverging { .. } | Why::DowntimeTooShort { .. }),
+                    why: why @ Why::DowntimeTooShort { .. },
                 } => Some(why),
                 _ => None,
-            },
+            }),
         }
     }
 }
