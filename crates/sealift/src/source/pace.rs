@@ -191,8 +191,11 @@ impl Pace {
                 remaining: ram.remaining,
                 dirty_pages_rate: ram.dirty_pages_rate,
             };
-            state.gate.forecast_mut().qemu(now, view);
             state.looked |= ram.dirty_sync_count > FIRST_LOOK;
+            // Until then it says of the end of its first pass that nothing remains.
+            if state.looked {
+                state.gate.forecast_mut().qemu(now, view);
+            }
         }
     }
 
