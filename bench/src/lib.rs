@@ -10,14 +10,18 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod certificates;
+mod cpu;
 pub mod guest;
 pub mod machine;
 pub mod pages;
 pub mod peers;
+mod program;
 pub mod raw;
 pub mod sealing;
 pub mod streams;
 pub mod table;
+pub mod vast;
 
 use std::time::{Duration, Instant};
 

@@ -18,12 +18,9 @@
 //!
 //! Every run has a freshly started guest: its memory is then the same in each, and no run inherits what another did to it.
 
-mod certificates;
 mod contest;
-mod cpu;
 mod figures;
 mod order;
-mod program;
 mod record;
 mod report;
 mod row;
@@ -35,7 +32,7 @@ mod transport;
 mod verdict;
 mod watch;
 
-pub use certificates::Certificates;
+pub use crate::certificates::Certificates;
 pub use contest::{News, hold, usual};
 pub use figures::{CameTo, Figures, Outcome};
 pub use order::Sealift;

@@ -9,9 +9,9 @@ use sealift_lab::{Context as _, Error};
 use sealift_qemu::Address;
 use serde_json::json;
 
-use super::program::Program;
 use super::run::Bench;
 use super::transport::{DOWNTIME_LIMIT, Transport};
+use crate::program::Program;
 
 /// sealift's default port.
 const SEALIFT_PORT: u16 = 7325;

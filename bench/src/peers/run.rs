@@ -10,7 +10,6 @@ use sealift_lab::{Context as _, Error};
 use serde_json::Value;
 
 use super::Certificates;
-use super::cpu::Meter;
 use super::figures::{CameTo, Figures, Outcome};
 use super::order::{Moving, Sealift};
 use super::row::{Against, Row};
@@ -18,6 +17,7 @@ use super::samples::Sampler;
 use super::subject::{Stand, Subject};
 use super::transport::Transport;
 use super::watch::{Watch, qemu_downtime};
+use crate::cpu::Meter;
 
 /// Memory in a file without a name, which whoever may look at QEMU can map; as large as all guests here are.
 const SHARED: [&str; 4] = [

@@ -7,9 +7,9 @@ use sealift_lab::guest::{Guest, PATIENCE};
 use sealift_lab::{Context as _, Error};
 use sealift_qemu::Event;
 
-use super::cpu::Meter;
 use super::order::Moving;
 use super::samples::Sampler;
+use crate::cpu::Meter;
 
 /// A guest that has not arrived by then is rewritten faster than it is moved: several times what sealift may take on any of the named
 /// links.

@@ -85,6 +85,13 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// What made-up guests of up to 256 GiB cost sealift itself: private memory of each end, time as they grow. Takes root; run it with nothing else running.
+    #[command(disable_help_flag = true)]
+    Vast {
+        /// What `--help` after `vast` lists.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -101,7 +108,10 @@ fn main() -> ExitCode {
         } => bench_pages(&arguments),
         Command::Bench {
             what: Bench::Peers { arguments },
-        } => bench_peers(&arguments),
+        } => bench_with_sealift("peers", &arguments),
+        Command::Bench {
+            what: Bench::Vast { arguments },
+        } => bench_with_sealift("vast", &arguments),
         Command::Fuzz { minutes } => fuzz::long(minutes),
     };
     match outcome {
@@ -153,9 +163,12 @@ fn bench_pages(arguments: &[OsString]) -> Result<(), Failed> {
     step::run("bench pages", command.args(arguments))
 }
 
-fn bench_peers(arguments: &[OsString]) -> Result<(), Failed> {
+fn bench_with_sealift(bench: &str, arguments: &[OsString]) -> Result<(), Failed> {
     let program = sealift()?;
     let mut command = cargo(["run", "--quiet", "--release", "--package", "sealift-bench"]);
-    command.args(["--bin", "peers", "--", "--sealift"]);
-    step::run("bench peers", command.arg(program).args(arguments))
+    command.args(["--bin", bench, "--", "--sealift"]);
+    step::run(
+        &format!("bench {bench}"),
+        command.arg(program).args(arguments),
+    )
 }

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// What some processes use from a moment on.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     parts: Vec<Part>,
 }
 
@@ -37,7 +37,7 @@ struct Used {
 
 impl Meter {
     /// Counts a process from now on.
-    pub(super) fn add(&mut self, pid: u32) {
+    pub(crate) fn add(&mut self, pid: u32) {
         let begin = Used::default().newer(pid);
         self.parts.push(Part {
             pid,
@@ -47,7 +47,7 @@ impl Meter {
     }
 
     /// Counts a process from its start on.
-    pub(super) fn add_whole(&mut self, pid: u32) {
+    pub(crate) fn add_whole(&mut self, pid: u32) {
         self.parts.push(Part {
             pid,
             begin: Used::default(),
@@ -56,14 +56,14 @@ impl Meter {
     }
 
     /// Looks again. To be done now and then: of a process that has ended the processors can no longer be asked.
-    pub(super) fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         for part in &mut self.parts {
             part.now = part.now.newer(part.pid);
         }
     }
 
     /// What all have used up to the last look.
-    pub(super) fn used(&self) -> Duration {
+    pub(crate) fn used(&self) -> Duration {
         let used = |part: &Part| {
             let process = part.now.process.saturating_sub(part.begin.process);
             let processors = part.now.processors.saturating_sub(part.begin.processors);
@@ -98,7 +98,7 @@ fn processors(directory: &Path) -> Duration {
 }
 
 /// Whether a process has ended. It need not have been waited for.
-pub(super) fn has_ended(pid: u32) -> bool {
+pub(crate) fn has_ended(pid: u32) -> bool {
     Stat::read(&Path::new("/proc").join(pid.to_string()).join("stat"))
         .is_none_or(|stat| matches!(stat.state, 'Z' | 'X'))
 }

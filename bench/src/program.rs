@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use sealift_lab::{Context as _, Error};
 use serde_json::Value;
 
-use super::cpu::has_ended;
+use crate::cpu::has_ended;
 
 /// What it says goes into files, so that nobody has to read along. Dropping it ends the process.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     name: String,
     child: Child,
     said: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts it. `name` is for messages, and for its files in `directory`.
-    pub(super) fn start(mut command: Command, name: &str, directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(mut command: Command, name: &str, directory: &Path) -> Result<Self, Error> {
         let file = |kind: &str| {
             let path = directory.join(format!("{name}.{kind}"));
             let file = File::create(&path).context(format!("cannot make {}", path.display()))?;
@@ -43,12 +43,12 @@ impl Program {
         })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until it listens at this TCP port.
-    pub(super) fn wait_listening(&mut self, port: u16, patience: Duration) -> Result<(), Error> {
+    pub(crate) fn wait_listening(&mut self, port: u16, patience: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + patience;
         while !listens(self.pid(), port) {
             if self.has_ended() || Instant::now() >= deadline {
@@ -60,12 +60,12 @@ impl Program {
     }
 
     /// Whether it has ended. Until [`Program::judge`] its processor time can still be asked for.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         has_ended(self.pid())
     }
 
     /// Waits for its end, and is content only when it did what it was to do.
-    pub(super) fn judge(&mut self) -> Result<(), Error> {
+    pub(crate) fn judge(&mut self) -> Result<(), Error> {
         let status = self
             .child
             .wait()
@@ -78,7 +78,7 @@ impl Program {
     }
 
     /// The events that it has told, a JSON object each.
-    pub(super) fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let said = fs::read_to_string(&self.said).unwrap_or_default();
         let lines = said.lines();
         lines
@@ -87,7 +87,7 @@ impl Program {
     }
 
     /// Says what is wrong, with the newest that it has said itself.
-    pub(super) fn complaint(&self, what: &str) -> Error {
+    pub(crate) fn complaint(&self, what: &str) -> Error {
         /// The end of what it said; the beginning is seldom why.
         const SHOWN: usize = 8;
         let said = [&self.errors, &self.said].map(|path| {

@@ -1,0 +1,111 @@
+//! `cargo xtask bench vast`: what a guest of 256 GiB costs sealift itself.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench talks to its user"
+)]
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sealift_bench::machine::{self, Alone};
+use sealift_bench::vast::{Bench, Turn, Verdict, book, text, verdicts};
+
+/// Move made-up guests of 16, 64 and 256 GiB, and see what memory either end takes, and whether time grows with the guest. Takes root; run it with nothing else running.
+#[derive(Parser)]
+struct Arguments {
+    /// How often each guest has its turn.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// The sealift to measure.
+    #[arg(long, value_name = "PROGRAM")]
+    sealift: PathBuf,
+}
+
+/// The sizes that are held against each other, with sealift's own budget.
+const SIZES: [u64; 3] = [16, 64, 256];
+/// sealift's own, and the least that it takes.
+const BUDGETS: [u64; 2] = [512, 128];
+
+/// As sealift has it: the books are measured in this process.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let _alone =
+        Alone::on_this_machine(|| eprintln!("another bench is measuring; waiting for it"))?;
+    println!("{}\n", machine::describe());
+    let bench = Bench::new(&arguments.sealift)?;
+    let [budget, least] = BUDGETS;
+    let mut turns = SIZES.map(|gib| Turn {
+        gib,
+        budget_mib: budget,
+    });
+    let [.., largest] = SIZES;
+    let mut all = Vec::new();
+    let tight = Turn {
+        gib: largest,
+        budget_mib: least,
+    };
+    for round in 1..=arguments.rounds {
+        for turn in turns.iter().chain([&tight]) {
+            let Turn { gib, budget_mib } = *turn;
+            eprintln!("round {round}: {gib} GiB, budget {budget_mib} MiB");
+            all.push(bench.run(*turn)?);
+        }
+        // Whoever comes first finds the machine in another state.
+        turns.reverse();
+    }
+    all.sort_by_key(|run| (std::cmp::Reverse(run.turn.budget_mib), run.turn.gib));
+    println!("{}", text(&all));
+    let mut verdicts = verdicts(&all);
+    verdicts.push(books()?);
+    for Verdict { line, reached } in verdicts {
+        let reached = if reached { "ok" } else { "MISSED" };
+        println!("{line}: {reached}");
+    }
+    Ok(())
+}
+
+/// Sizes in turn, of which the shortest time counts.
+fn books() -> Result<Verdict, Box<dyn Error>> {
+    const TURNS: usize = 3;
+    let [smallest, .., largest] = SIZES;
+    let mut best = [smallest, largest].map(|gib| (gib, std::time::Duration::MAX));
+    for _ in 0..TURNS {
+        for (gib, least) in &mut best {
+            let took = book::round(*gib).ok_or("the engine's books have lost pages")?;
+            *least = took.min(*least);
+        }
+    }
+    let [small, large] = best;
+    for (gib, took) in best {
+        println!("books of {gib} GiB: {took:.2?} for a GiB and round");
+    }
+    Ok(book::verdict(small, large))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}
