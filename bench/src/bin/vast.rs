@@ -72,30 +72,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     all.sort_by_key(|run| (std::cmp::Reverse(run.turn.budget_mib), run.turn.gib));
     println!("{}", text(&all));
     let mut verdicts = verdicts(&all);
-    verdicts.push(books()?);
+    verdicts.push(book::verdict().ok_or("the engine has lost pages")?);
     for Verdict { line, reached } in verdicts {
         let reached = if reached { "ok" } else { "MISSED" };
         println!("{line}: {reached}");
     }
     Ok(())
-}
-
-/// Sizes in turn, of which the shortest time counts.
-fn books() -> Result<Verdict, Box<dyn Error>> {
-    const TURNS: usize = 3;
-    let [smallest, .., largest] = SIZES;
-    let mut best = [smallest, largest].map(|gib| (gib, std::time::Duration::MAX));
-    for _ in 0..TURNS {
-        for (gib, least) in &mut best {
-            let took = book::round(*gib).ok_or("the engine's books have lost pages")?;
-            *least = took.min(*least);
-        }
-    }
-    let [small, large] = best;
-    for (gib, took) in best {
-        println!("books of {gib} GiB: {took:.2?} for a GiB and round");
-    }
-    Ok(book::verdict(small, large))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::median;
 /// Beside the budget each end may take one byte for so many of the guest: 0.25 %.
 const SHARE: u64 = 400;
 /// A large guest's time for a GiB, to a small one's: "no faster than its size", as far as a run can be told from the next one.
-const GROWTH: f64 = 1.15;
+pub(super) const GROWTH: f64 = 1.15;
 
 /// A guest to move.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
