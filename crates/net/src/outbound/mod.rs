@@ -9,6 +9,7 @@
 //! ```
 //!
 //! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, which pages are dirty.
+//! A batch may be compressed on a window, behind those that went there before; as [`effort`] finds that it pays. It gets its window with its number, so slots rise with numbers.
 //! The store of what was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 //!
@@ -16,6 +17,7 @@
 //! pages are dirty, and a worker reads them when it comes to send them. A batch of these gets its number in the same moment in which its
 //! pages are taken off the dirty map, before they are read: so of two batches with one page, the higher number has what the guest wrote last.
 
+mod effort;
 mod feed;
 mod lane;
 mod limit;
@@ -32,7 +34,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Store, Tally};
+use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Packing, Store, Tally};
 use sealift_precopy::{Costs, Engine, NoSuchPage, VersionMap};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
@@ -53,8 +55,8 @@ pub struct Plan {
     pub layout: Arc<Layout>,
     /// Threads that compress.
     pub workers: usize,
-    /// zstd's level.
-    pub level: i32,
+    /// How hard they do.
+    pub compression: Compression,
     /// Bytes that copies of pages may take, to name them and for deltas.
     pub store: u64,
     /// Randomness for the store's tables, so that no guest can aim at them.
@@ -69,6 +71,15 @@ pub struct Plan {
     pub keys: Keyed<Source>,
     /// With direct access: the guest's memory, and what of it is dirty.
     pub direct: Option<Direct>,
+}
+
+/// How hard batches are compressed, where zstd was agreed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Compression {
+    /// At this level of zstd's, each behind the ones before it as far as there are windows.
+    Level(i32),
+    /// As it pays now: from not at all, when workers hold up the link, to windows, when the link holds up workers.
+    Adaptive,
 }
 
 /// Pages are read when they are sent.
@@ -211,7 +222,7 @@ impl Outbound {
         let Plan {
             layout,
             workers,
-            level,
+            compression,
             store,
             store_key,
             bandwidth,
@@ -224,12 +235,23 @@ impl Outbound {
             Some(Direct { memory, engine }) => (Some(memory), Some(engine)),
             None => (None, None),
         };
+        // One for each worker at most, lowest last: those that are used are used again, and the others take no memory.
+        let windows = layout.agreed().windows.min(workers.max(1) as u64);
+        let level = match compression {
+            Compression::Level(level) => level,
+            Compression::Adaptive => effort::FAR_LEVEL,
+        };
+        let effort = effort::Effort::new(workers, lanes.len(), windows > 0);
+        let windows = (1..=windows).rev();
         let shared = Arc::new(Shared {
+            compression,
+            effort: Mutex::new(effort),
             book: Mutex::new(Book {
                 flight: Flight::new(window),
                 delivered: Delivered::default(),
                 versions,
                 jobs: VecDeque::new(),
+                windows: windows.map(|window| Packing::new(window, level)).collect(),
                 engine,
                 batch: CONTENT_MAX,
             }),
@@ -264,6 +286,7 @@ impl Outbound {
                 finder: lock(&shared.store).finder(),
                 encoder: Encoder::new(level),
                 spare: Vec::new(),
+                alone: Vec::new(),
                 bodies: bodies.clone(),
                 empties: reusable.clone(),
             };

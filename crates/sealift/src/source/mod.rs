@@ -42,7 +42,7 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::journal::About;
 use sealift_identity::{Pki, Side};
-use sealift_net::outbound::Lane;
+use sealift_net::outbound::{Compression, Lane};
 use sealift_net::target::Target;
 use sealift_pages::PageSize;
 use sealift_qemu::Address;
@@ -433,6 +433,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         max_downtime: way.max_downtime,
         bandwidth: way.bandwidth,
         contents: way.order.contents,
+        compression: Compression::Adaptive,
         watch_for_the_end: false,
         voice: way.voice.of(session),
     };

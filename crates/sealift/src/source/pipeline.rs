@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use sealift::outcome::{Ending, Fault, Kind};
-use sealift_net::outbound::{self, Direct, Feed, Lane, Outbound, Plan};
-use sealift_pages::{Draft, Layout, PageSize};
+use sealift_net::outbound::{self, Compression, Direct, Feed, Lane, Outbound, Plan};
+use sealift_pages::{Draft, Layout, PageSize, WINDOW_MEMORY};
 use sealift_precopy::{Engine, VersionMap};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::ram::Reach;
@@ -31,9 +31,6 @@ use super::prologue::{self, Prologue};
 use super::trust::Trust;
 use crate::voice::Voice;
 use crate::{lock, random};
-
-/// zstd's level: the fastest that still finds what text and pointers repeat.
-const LEVEL: i32 = 1;
 
 /// Where things that happen come from.
 pub(super) struct Sources {
@@ -55,8 +52,9 @@ pub(super) struct Pipeline {
     pub(super) reach: Option<Arc<Reach>>,
     pub(super) max_downtime: Duration,
     pub(super) bandwidth: Option<u64>,
-    /// Bytes of contents to remember.
+    /// Bytes of contents to remember, windows included.
     pub(super) contents: u64,
+    pub(super) compression: Compression,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
     pub(super) voice: Voice,
@@ -77,13 +75,16 @@ impl Pipeline {
         let names: Arc<[Vec<u8>]> = blocks.iter().map(|block| block.name().to_vec()).collect();
         let memory = blocks.iter().map(|block| block.length()).sum();
         let pace = Arc::new(Pace::new(memory, self.page_size, self.max_downtime));
+        let workers = crate::workers();
+        let windows = self.layout.agreed().windows.min(workers as u64) * WINDOW_MEMORY;
         let (events, from_outbound) = mpsc::unbounded_channel();
         let outbound = Outbound::start(
             Plan {
                 layout: Arc::new(self.layout),
-                workers: crate::workers(),
-                level: LEVEL,
-                store: self.contents,
+                workers,
+                compression: self.compression,
+                // Windows were offered out of the same memory.
+                store: self.contents.saturating_sub(windows),
                 store_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
                 window: pace.window(),
