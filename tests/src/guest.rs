@@ -322,6 +322,7 @@ impl Process {
 
 impl Drop for Process {
     /// A test that fails shows what QEMU said: its directory goes with it.
+    #[expect(clippy::print_stderr, reason = "where a failing test speaks")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("QEMU {} said:\n{}", self.child.id(), self.said());

@@ -15,6 +15,7 @@ use core::ops::Range;
 use crate::body::{BODY_MAX, HEADER_LEN};
 use crate::budget::{CONTENT_BYTES, RECORDS_MAX, ZEROS_MAX};
 use crate::contents::Contents;
+use crate::fingerprint::PART;
 use crate::kind::Kind;
 use crate::layout::{Address, PageSize};
 use crate::listing::{Entry, Listing};
@@ -424,22 +425,21 @@ impl Draft {
         });
     }
 
-    /// The content of `slot` differs a little from `base`, which was sent before: by a patch of at most so many bytes, or it is not named.
-    /// Told in the order of slots.
+    /// The content of `slot` differs from what was sent before in those of its parts that `changed` says: by a patch of at most so many bytes, or it is
+    /// not named. Told in the order of slots.
     pub(crate) fn changed(
         &mut self,
         slot: usize,
         origin: Origin,
-        base: &[u8],
+        changed: impl Iterator<Item = bool>,
         most: usize,
     ) -> bool {
         let start = self.patches.len();
-        let (page, page_size) = (self.contents.page(slot), self.contents.page_size());
-        let patch = match Patch::diff(base, page, page_size, most, &mut self.patches) {
-            Ok(Diff::Patched { len }) => Some(start..start + len),
-            Ok(Diff::Same) => None,
-            // No base is of another length.
-            Ok(Diff::TooLong) | Err(WrongLength { .. }) => return false,
+        let page = self.contents.page(slot);
+        let patch = match Patch::of_parts(page, PART, changed, most, &mut self.patches) {
+            Diff::Patched { len } => Some(start..start + len),
+            Diff::Same => None,
+            Diff::TooLong => return false,
         };
         self.references.push(Reference {
             slot,

@@ -54,6 +54,7 @@ const PLACE: usize = 9 + 9;
 
 /// Makes bodies.
 pub struct Encoder {
+    /// None for not at all.
     level: Option<i32>,
     zstd: CCtx<'static>,
     /// The records of a group.

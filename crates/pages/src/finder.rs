@@ -1,9 +1,9 @@
 //! Finds what of a batch was sent before. Each worker has its own; what they share is the [`Store`], behind a lock of the caller's.
 //!
 //! ```text
-//!   no lock      fingerprints of all pages
-//!   the lock     each page: unchanged? elsewhere? its content before, copied out; kept for those that come       Store
-//!   no lock      differences from the contents before: short ones become patches
+//!   no lock      prints of all pages' parts
+//!   the lock     each page: unchanged? elsewhere? its prints before, copied out; kept for those that come       Store
+//!   no lock      which parts differ from what was before: where they are few they become patches
 //! ```
 //!
 //! Batches may come in any order, and several at once in each part but the middle one: what a batch may name is decided by numbers alone.
@@ -14,7 +14,7 @@ use core::ops::DerefMut;
 
 use crate::contents::Contents;
 use crate::draft::Draft;
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::{Fingerprint, PART};
 use crate::listing::Listing;
 use crate::record::Origin;
 use crate::store::{Found, Page, Sent, Store};
@@ -30,13 +30,15 @@ pub struct Finder {
     fingerprint: Fingerprint,
     /// By slot.
     fingerprints: Vec<u64>,
+    /// Of the parts of all pages, by slot, back to back.
+    prints: Vec<u64>,
     /// Slots whose page comes again in the batch, in order.
     again: Vec<usize>,
     /// By slot, what was found; nothing for most.
     found: Vec<(usize, Found)>,
-    /// Contents before, back to back, of those that have one.
-    bases: Vec<u8>,
-    /// Entries whose content before was of no use, and the batch that replaced it: to be told when the store is at hand again.
+    /// Prints of what was before, back to back, of those that have that.
+    bases: Vec<u64>,
+    /// Entries of which what was before was of no use, and the batch that replaced it: to be told when the store is at hand again.
     useless: Vec<(usize, u64)>,
 }
 
@@ -47,6 +49,7 @@ impl Finder {
             kept,
             fingerprint: Fingerprint::new(key),
             fingerprints: Vec::new(),
+            prints: Vec::new(),
             again: Vec::new(),
             found: Vec::new(),
             bases: Vec::new(),
@@ -69,8 +72,10 @@ impl Finder {
         draft.sort();
         let contents = draft.contents();
         let slots = 0..contents.places().len();
+        self.prints.clear();
+        let fingerprints =
+            slots.map(|slot| self.fingerprint.of(contents.page(slot), &mut self.prints));
         self.fingerprints.clear();
-        let fingerprints = slots.map(|slot| self.fingerprint.of(contents.page(slot)));
         self.fingerprints.extend(fingerprints);
         self.look_twice(contents, draft.listing());
         self.look_up(number, contents, sent, store());
@@ -100,14 +105,17 @@ impl Finder {
             store.useless(entry, batch);
         }
         let mut again = self.again.iter().copied().peekable();
-        for (slot, &at) in contents.places().iter().enumerate() {
+        let prints = self
+            .prints
+            .chunks_exact(contents.page_size().bytes() / PART);
+        for (slot, (&at, prints)) in contents.places().iter().zip(prints).enumerate() {
             if again.next_if_eq(&slot).is_some() {
                 while again.next_if_eq(&slot).is_some() {}
                 continue;
             }
             let page = Page {
                 at,
-                content: contents.page(slot),
+                prints,
                 fingerprint: self.fingerprints.get(slot).copied().unwrap_or_default(),
             };
             let found = store.find(number, page, sent, &mut self.bases);
@@ -119,7 +127,8 @@ impl Finder {
 
     fn mark(&mut self, number: u64, draft: &mut Draft) {
         let page_size = draft.contents().page_size().bytes();
-        let mut bases = self.bases.chunks_exact(page_size);
+        let parts = page_size / PART;
+        let mut bases = self.bases.chunks_exact(parts);
         for &(slot, found) in &self.found {
             match found {
                 Found::Same { page, batch } => {
@@ -127,13 +136,15 @@ impl Finder {
                     draft.same_as(slot, Origin { page, age });
                 }
                 Found::Base { entry, batch } => {
-                    let (Some(base), Some(&page)) =
-                        (bases.next(), draft.contents().places().get(slot))
+                    let prints = self.prints.get(slot * parts..(slot + 1) * parts);
+                    let (Some(base), Some(prints), Some(&page)) =
+                        (bases.next(), prints, draft.contents().places().get(slot))
                     else {
                         continue;
                     };
                     let age = number.saturating_sub(batch);
-                    if !draft.changed(slot, Origin { page, age }, base, page_size / WORTH) {
+                    let changed = base.iter().zip(prints).map(|(old, new)| old != new);
+                    if !draft.changed(slot, Origin { page, age }, changed, page_size / WORTH) {
                         self.useless.push((entry, number));
                     }
                 }
@@ -145,7 +156,7 @@ impl Finder {
 
 impl fmt::Debug for Finder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Bases are guest memory.
+        // Prints are made from guest memory.
         f.debug_struct("Finder").finish_non_exhaustive()
     }
 }

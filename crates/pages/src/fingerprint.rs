@@ -1,29 +1,28 @@
-//! A number that equal pages share and others hardly ever do. Quick, and good for nothing else: whoever finds two pages with the same one
-//! compares them.
+//! Numbers that stand for the contents of a page, a part at a time: equal parts share them, and others hardly ever do. A page that comes again is
+//! held against them, and they are a small part of what a copy would take.
 //!
 //! ```text
-//!   page     | stride | stride | … 16 strides … | stride |            of 8 words
-//!   stride   sum[i] += low half of (word ^ secret) x high half;   sum[i ^ 1] += word
-//!   block    sum[i]  = (sum[i] ^ sum[i] >> 47 ^ secret) x prime       so that the order of blocks counts
+//!   page      | part | part | … 64 bytes each … | part |
+//!   prints    | u64  | u64  | …                 | u64  |    sum of folded products: (word ^ secret) x (next word ^ secret), of 128 bits
+//!   page's fingerprint                                       over its prints
 //! ```
 //!
-//! Products of halves are what processors without wide multiplications make two or more of at a time. Each stride of a block has words of the secret of its own, so that the order of strides counts.
+//! Two parts that differ have the same print once in some 2^64 times, and whoever does not know the key cannot make such. Were it to happen the receiver would
+//! find it: a batch's digest is over what the pages hold, however they travelled.
 
-/// Words of a stride, each into a sum of its own: no sum waits for another.
-const LANES: usize = 8;
-/// Strides of a block. The smallest page is four of them, and none has bytes behind its last whole one.
-const STRIDES: usize = 16;
-/// Words of the secret: one further on for each stride.
-const SECRET: usize = STRIDES + LANES;
+use alloc::vec::Vec;
+
+/// Bytes of a part. What changes of a page is sent in such: shorter ones take more memory for prints, longer ones more of the link.
+pub(crate) const PART: usize = 64;
+/// Words of a part.
+const WORDS: usize = PART / 8;
 /// Odd, and with about as many ones as zeros, so that a multiplication reaches all higher bits: the fraction of the golden ratio.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-/// Likewise, of 32 bits: half of a product.
-const PRIME: u64 = 0x9e37_79b1;
 
-/// What makes fingerprints. Without its key a guest cannot make pages whose fingerprints collide.
+/// What makes prints and fingerprints. Without its key a guest cannot make pages that have the same.
 #[derive(Clone)]
 pub(crate) struct Fingerprint {
-    secret: [u64; SECRET],
+    secret: [u64; WORDS],
 }
 
 impl Fingerprint {
@@ -36,39 +35,35 @@ impl Fingerprint {
         Self { secret }
     }
 
-    /// The fingerprint of a page.
-    pub(crate) fn of(&self, page: &[u8]) -> u64 {
-        let mut sums = [MULTIPLIER; LANES];
+    /// Appends the prints of a page's parts, and returns the page's fingerprint.
+    pub(crate) fn of(&self, page: &[u8], prints: &mut Vec<u64>) -> u64 {
+        let start = prints.len();
         let (words, _) = page.as_chunks::<8>();
-        let (strides, _) = words.as_chunks::<LANES>();
-        let (blocks, _) = strides.as_chunks::<STRIDES>();
-        let (last, _) = self.secret.as_chunks::<LANES>();
-        for block in blocks {
-            for (stride, secret) in block.iter().zip(self.secret.array_windows::<LANES>()) {
-                add(&mut sums, stride, secret);
-            }
-            for (sum, secret) in sums.iter_mut().zip(&last[last.len() - 1]) {
-                *sum = (*sum ^ *sum >> 47 ^ secret).wrapping_mul(PRIME);
-            }
-        }
-        let whole = sums.iter().fold(0, |whole: u64, sum| {
-            (whole ^ sum).wrapping_mul(MULTIPLIER).rotate_left(29)
+        let (parts, _) = words.as_chunks::<WORDS>();
+        prints.extend(parts.iter().map(|part| self.print(part)));
+        let prints = prints.get(start..).unwrap_or_default();
+        let whole = prints.iter().fold(0, |whole: u64, print| {
+            (whole ^ print).wrapping_mul(MULTIPLIER).rotate_left(29)
         });
         avalanche(whole)
     }
+
+    #[inline]
+    fn print(&self, part: &[[u8; 8]; WORDS]) -> u64 {
+        let mixed: [u64; WORDS] =
+            core::array::from_fn(|word| u64::from_le_bytes(part[word]) ^ self.secret[word]);
+        let (pairs, _) = mixed.as_chunks::<2>();
+        pairs.iter().fold(0, |sum: u64, &[one, other]| {
+            sum.wrapping_add(folded(one, other))
+        })
+    }
 }
 
+/// Both halves of a product in one: each bit depends on each of both numbers.
 #[inline]
-fn add(sums: &mut [u64; LANES], stride: &[[u8; 8]; LANES], secret: &[u64; LANES]) {
-    let words: [u64; LANES] = core::array::from_fn(|lane| u64::from_le_bytes(stride[lane]));
-    for lane in 0..LANES {
-        let mixed = words[lane] ^ secret[lane];
-        let product = (mixed & 0xffff_ffff).wrapping_mul(mixed >> 32);
-        // The word itself too, elsewhere: half a product forgets what it is made from when the other half is zero.
-        sums[lane] = sums[lane]
-            .wrapping_add(product)
-            .wrapping_add(words[lane ^ 1]);
-    }
+fn folded(one: u64, other: u64) -> u64 {
+    let (low, high) = one.carrying_mul(other, 0);
+    low ^ high
 }
 
 /// Every bit of the result depends on each of the number's.
@@ -85,14 +80,26 @@ mod tests {
 
     use super::*;
 
+    fn prints(key: u64, page: &[u8]) -> (u64, Vec<u64>) {
+        let mut prints = vec![];
+        let whole = Fingerprint::new(key).of(page, &mut prints);
+        (whole, prints)
+    }
+
     #[test]
     fn every_changed_byte_and_key_shows() {
-        let fingerprint = Fingerprint::new(7);
         let mut page = vec![0; 4096];
-        let mut seen = HashSet::from([fingerprint.of(&page), Fingerprint::new(8).of(&page)]);
+        let (whole, parts) = prints(7, &page);
+        let mut seen = HashSet::from([whole, prints(8, &page).0]);
+        let mut parts_seen = HashSet::from([parts[0]]);
         for at in 0..page.len() {
             page[at] = 1;
-            assert!(seen.insert(fingerprint.of(&page)), "{at}");
+            let (whole, changed) = prints(7, &page);
+            assert!(seen.insert(whole), "{at}");
+            // A byte within its part, wherever the part is.
+            assert_eq!(parts_seen.insert(changed[at / PART]), at < PART, "{at}");
+            let others = changed.iter().zip(&parts).filter(|(new, old)| new != old);
+            assert_eq!(others.count(), 1, "{at}");
             page[at] = 0;
         }
         assert_eq!(seen.len(), page.len() + 2);
@@ -100,15 +107,15 @@ mod tests {
 
     #[test]
     fn the_order_of_words_shows() {
-        let fingerprint = Fingerprint::new(7);
-        let words: vec::Vec<u64> = (1..=512).collect();
-        let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let whole: vec::Vec<u8> = bytes(&words);
+        let words: Vec<u64> = (1..=512).collect();
+        let bytes = |words: &[u64]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let whole = prints(7, &bytes(&words)).0;
         for other in 1..512 {
             let mut swapped = words.clone();
             swapped.swap(0, other);
-            let swapped: vec::Vec<u8> = bytes(&swapped);
-            assert_ne!(fingerprint.of(&whole), fingerprint.of(&swapped), "{other}");
+            assert_ne!(whole, prints(7, &bytes(&swapped)).0, "{other}");
         }
     }
 }

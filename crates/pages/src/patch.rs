@@ -21,6 +21,9 @@ use crate::varint;
 /// one byte each.
 const GAP_MERGED: usize = 2;
 
+/// The two varints of a run at most, of numbers below 2^21: no page is so large.
+const RUN: usize = 2 * 3;
+
 /// Bytes compared at once while looking for the next difference: wide enough for the compiler to use vectors.
 const STRIDE: usize = 32;
 
@@ -102,6 +105,44 @@ impl<'a> Patch<'a> {
         Ok(Diff::Patched {
             len: out.len() - start,
         })
+    }
+
+    /// Those parts of a page, of so many bytes each, that changed, appended to `out` unless that takes more than `most` bytes or as many as the
+    /// page; `out` then is what it was.
+    pub(crate) fn of_parts(
+        page: &[u8],
+        part: usize,
+        changed: impl Iterator<Item = bool>,
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> Diff {
+        let most = most.min(page.len() - 1);
+        let start = out.len();
+        let mut told = 0;
+        let mut run = None;
+        for (at, changed) in (0..).step_by(part).zip(changed.chain([false])) {
+            let from = match (run, changed) {
+                (None, true) => {
+                    run = Some(at);
+                    continue;
+                }
+                (Some(from), false) => from,
+                _ => continue,
+            };
+            if out.len() - start + RUN + (at - from) > most {
+                out.truncate(start);
+                return Diff::TooLong;
+            }
+            varint::encode((from - told) as u64, out);
+            varint::encode((at - from) as u64, out);
+            out.extend_from_slice(&page[from..at]);
+            told = at;
+            run = None;
+        }
+        match out.len() - start {
+            0 => Diff::Same,
+            len => Diff::Patched { len },
+        }
     }
 
     /// Writes `base`, patched, to `out`.

@@ -1,344 +1,385 @@
-//! How hard a batch is compressed: by what limits the session now, and by what more work has brought.
+//! How hard batches are compressed: as hard as pays where the link is what limits, and not at all where the link would carry pages as they are faster
+//! than they can be compressed.
 //!
 //! ```text
-//!    lanes are busy writing, workers have time      ──▶ a step up
-//!    lanes have time, workers are busy              ──▶ a step down
-//!
-//!    as it is ◀──▶ level 1 ◀──▶ level 3 ◀──▶ level 3, going on a window
-//!                                  └──────────────┴ not smaller by 3 % than the step below? down again, and for long
+//!              enough batches in a row, and none of them queued               all of them acknowledged
+//!   squeezed ───────────────────────────────────────────────────────▶ trial ──────────────────────────┬─ much faster ─▶ plain
+//!      ▲                                                          a few batches as they are           │                   │
+//!      ├────────────────────────── not ───────────────────────────────────────────────────────────────┘                   │
+//!      └────────────────────────── slower than it was squeezed ───────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Whether a lane is busy is told by its socket, in which little may wait unsent: a link that is full holds up whoever writes, and a receiver that is slow does not,
-//! since it reads whatever comes. So work is not spent where the link is not what the session waits for.
+//! What counts is guest memory that the receiver acknowledges in a second: it has the link in it, and the cores and the memory of both ends. A trial costs
+//! a few batches' bytes, so each that was lost makes the next one wait longer.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use sealift_pages::Tally;
+use sealift_pages::CONTENT_MAX;
 
-/// How a batch is to be compressed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Way {
-    /// zstd's level; none for as it is.
-    pub(super) level: Option<i32>,
-    /// Going on a window, where one is free.
-    pub(super) far: bool,
-    /// And as the step below would, to compare: alone, at this level.
-    pub(super) compare: Option<i32>,
-}
+/// Batches before the first trial: a link that is slower than compression shows by then, since they begin to queue.
+const FIRST: u32 = 32;
+/// Each trial that was lost makes the next one wait so many times longer; one that was broken off, twice.
+const LATER: u32 = 8;
+/// Batches of a trial: the first of them only starts the clock, and what two or three of them may find empty on their way, buffers and a shaper's burst, does not decide.
+const TRIAL: u32 = 6;
+/// A trial is won by so much, in quarters: six quarters of what was delivered before. Bytes are other people's, too.
+const WON: u64 = 6;
+/// Batches over which it is measured what is delivered.
+const MEASURED: usize = 32;
+/// Batches whose time on the way is looked at to see whether they queue.
+const RECENT: u32 = 8;
+/// A worker that waits longer for pages than this ends what was in a row: QEMU has come to an end of its walk. Shorter waits are cores that are wanted by all.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Time on the way beside twice the least that was seen: what threads that wait for a core make of it.
+const JITTER: Duration = Duration::from_millis(10);
 
-/// One step of the ladder.
-#[derive(Clone, Copy)]
-struct Step {
-    level: Option<i32>,
-    far: bool,
-    /// Tenths of the work that the step below takes, of all that a worker does: measured on a Debian guest.
-    costs: u32,
-    /// Batches that go this way before it is looked at what it brings.
-    warm: u32,
-}
+/// Of content, below which a batch says nothing of how fast content goes.
+const FULL: u64 = CONTENT_MAX / 2;
 
-const LADDER: [Step; 4] = [
-    Step {
-        level: None,
-        far: false,
-        costs: 10,
-        warm: 0,
-    },
-    Step {
-        level: Some(1),
-        far: false,
-        costs: 25,
-        warm: 0,
-    },
-    Step {
-        level: Some(FAR_LEVEL),
-        far: false,
-        costs: 13,
-        warm: 0,
-    },
-    Step {
-        level: Some(FAR_LEVEL),
-        far: true,
-        costs: 20,
-        // What a window looks back on has to be there first.
-        warm: 32,
-    },
-];
-/// Where it begins: nothing is known of the link, and whatever it is, this is not wrong by much.
-const FIRST: usize = 1;
-/// zstd's level within windows.
-pub(super) const FAR_LEVEL: i32 = 3;
-/// How long is looked at what waits for what: some batches of a slow link, and a small part of any migration.
-const LOOK: Duration = Duration::from_millis(250);
-/// Parts in a hundred of its time that a lane writes when the link is what limits, and when it is not.
-const FULL: u128 = 80;
-const IDLE: u128 = 40;
-/// Parts in a hundred of their time that workers may work after a step up, and do before one down.
-const BUSY: u128 = 85;
-/// Of so many batches one is compressed as the step below would as well.
-const EVERY: u32 = 8;
-/// So many are compared before it is decided.
-const COMPARED: u32 = 6;
-/// A step is kept when it leaves at most so many parts of a hundred: it costs work that the guest or QEMU may need, and windows also memory at both ends.
-const WORTH: u64 = 97;
-/// Batches after which a step is tried again: another part of the guest may be another matter.
-const AGAIN: u32 = 1024;
-
-/// Follows what limits the session.
+/// Decides it, batch by batch.
 #[derive(Debug)]
 pub(super) struct Effort {
-    workers: u32,
-    lanes: u32,
-    windows: bool,
-    step: usize,
-    /// Since when it is looked at the times.
-    since: Duration,
-    working: Duration,
-    writing: Duration,
-    /// Bytes of memory, and what they became, in that time.
-    raw: u64,
-    packed: u64,
-    trials: [Trial; LADDER.len()],
+    level: i32,
+    state: State,
+    /// Taken in a row.
+    busy: u32,
+    /// Since when a worker waits for pages.
+    waits: Option<Duration>,
+    /// So many of them make a trial due.
+    due: u32,
+    under_way: VecDeque<Batch>,
+    /// What was acknowledged lately, in the way that it is sent now.
+    lately: VecDeque<(Duration, u64)>,
+    /// Bytes of content per second, squeezed.
+    squeezed: u64,
+    /// How long the last ones took.
+    recent: VecDeque<Duration>,
+    least: Duration,
 }
 
-/// What a step has brought.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Squeezed,
+    Trial(Trial),
+    Plain,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Trial {
-    batches: u32,
-    compared: u32,
-    /// What those compared came to, and would have come to at the step below.
-    here: u64,
-    below: u64,
-    /// It did not pay: so many batches until it is tried again.
-    rest: u32,
+    taken: u32,
+    acknowledged: u32,
+    first: Duration,
+    /// Of those behind the first.
+    content: u64,
+}
+
+/// One that is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    number: u64,
+    content: u64,
+    at: Duration,
+    plain: bool,
 }
 
 impl Effort {
-    /// For so many workers and lanes; `windows`: there are some.
-    pub(super) fn new(workers: usize, lanes: usize, windows: bool) -> Self {
-        let many = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).max(1);
+    /// Compresses at zstd's `level` when it does.
+    pub(super) fn new(level: i32) -> Self {
         Self {
-            workers: many(workers),
-            lanes: many(lanes),
-            windows,
-            step: FIRST,
-            since: Duration::ZERO,
-            working: Duration::ZERO,
-            writing: Duration::ZERO,
-            raw: 0,
-            packed: 0,
-            trials: [Trial::default(); LADDER.len()],
-        }
-    }
-
-    /// How the next batch is to be compressed.
-    pub(super) fn next(&mut self) -> Way {
-        let Step {
-            level, far, warm, ..
-        } = LADDER[self.step];
-        for trial in &mut self.trials {
-            trial.rest = trial.rest.saturating_sub(1);
-        }
-        let trial = &mut self.trials[self.step];
-        trial.batches = trial.batches.saturating_add(1);
-        let compared = trial.batches > warm && trial.batches.is_multiple_of(EVERY);
-        let below = self.step.checked_sub(1).and_then(|step| LADDER[step].level);
-        Way {
             level,
-            far,
-            compare: below.filter(|_| compared),
+            state: State::Squeezed,
+            busy: 0,
+            waits: None,
+            due: FIRST,
+            under_way: VecDeque::new(),
+            lately: VecDeque::new(),
+            squeezed: 0,
+            recent: VecDeque::new(),
+            least: Duration::MAX,
         }
     }
 
-    /// A lane took so long to write a batch.
-    pub(super) fn written(&mut self, took: Duration) {
-        self.writing += took;
+    /// At which level a batch with so many bytes of content is to be compressed; none for not at all.
+    pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> Option<i32> {
+        if let Some(since) = self.waits.take()
+            && now.saturating_sub(since) > PAUSE
+        {
+            self.begin_again();
+        }
+        if content < FULL {
+            return (self.state != State::Plain).then_some(self.level);
+        }
+        self.busy = self.busy.saturating_add(1);
+        if self.state == State::Squeezed && self.busy > self.due && self.is_calm() {
+            self.squeezed = self.delivered(now).unwrap_or(u64::MAX);
+            self.state = State::Trial(Trial::default());
+        }
+        let plain = match &mut self.state {
+            State::Squeezed => false,
+            State::Trial(trial) => {
+                trial.taken += 1;
+                trial.taken <= TRIAL
+            }
+            State::Plain => true,
+        };
+        self.under_way.push_back(Batch {
+            number,
+            content,
+            at: now,
+            plain,
+        });
+        (!plain).then_some(self.level)
     }
 
-    /// A batch was compressed both this way and as the step below would, and came to so many bytes.
-    pub(super) fn compared(&mut self, way: Way, here: u64, below: u64) {
-        let same = |step: &Step| (step.level, step.far) == (way.level, way.far);
-        let Some(step) = LADDER.iter().position(same) else {
+    /// A worker has to wait for pages.
+    pub(super) fn waits(&mut self, now: Duration) {
+        self.waits.get_or_insert(now);
+        match &mut self.state {
+            State::Squeezed => {}
+            // What is delivered now says nothing of what could be.
+            State::Trial(trial) if trial.taken < TRIAL => {
+                self.state = State::Squeezed;
+                self.due = self.due.saturating_mul(2);
+                self.begin_again();
+            }
+            State::Trial(_) => {}
+            State::Plain => self.lately.clear(),
+        }
+    }
+
+    fn begin_again(&mut self) {
+        self.busy = 0;
+        self.lately.clear();
+    }
+
+    /// A worker had to wait until there was less under way: compressing is not what limits.
+    pub(super) const fn held(&mut self) {
+        self.busy = 0;
+    }
+
+    /// A batch is at the receiver.
+    pub(super) fn acknowledged(&mut self, number: u64, now: Duration) {
+        // Mostly one of the first: they come about in order.
+        let place = self
+            .under_way
+            .iter()
+            .position(|batch| batch.number == number);
+        let Some(batch) = place.and_then(|place| self.under_way.remove(place)) else {
             return;
         };
-        let trial = &mut self.trials[step];
-        trial.here += here;
-        trial.below += below;
-        trial.compared += 1;
-        if trial.compared < COMPARED {
-            return;
-        }
-        let pays = trial.here * 100 <= trial.below * WORTH;
-        *trial = Trial {
-            // What is in the windows stays there.
-            batches: if pays { LADDER[step].warm } else { 0 },
-            rest: if pays { 0 } else { AGAIN },
-            ..Trial::default()
-        };
-        if !pays {
-            self.step = self.step.min(step.saturating_sub(1));
+        let took = now.saturating_sub(batch.at);
+        self.least = self.least.min(took);
+        push(&mut self.recent, took, RECENT as usize);
+        match &mut self.state {
+            State::Trial(trial) if batch.plain => {
+                trial.acknowledged += 1;
+                match trial.acknowledged {
+                    1 => trial.first = now,
+                    _ => trial.content += batch.content,
+                }
+                if trial.acknowledged == TRIAL {
+                    let trial = *trial;
+                    self.judge(trial, now);
+                }
+            }
+            State::Trial(_) => {}
+            State::Squeezed if !batch.plain => {
+                push(&mut self.lately, (now, batch.content), MEASURED);
+            }
+            State::Plain if batch.plain => {
+                push(&mut self.lately, (now, batch.content), MEASURED);
+                if self
+                    .delivered(now)
+                    .is_some_and(|plain| plain < self.squeezed)
+                {
+                    self.lost();
+                }
+            }
+            State::Squeezed | State::Plain => {}
         }
     }
 
-    /// A worker took so long for a batch, which came to this.
-    pub(super) fn encoded(&mut self, took: Duration, tally: &Tally, now: Duration) {
-        self.working += took;
-        self.raw += tally.memory_bytes;
-        self.packed += tally.body_bytes;
-        let looked = now.saturating_sub(self.since);
-        if looked >= LOOK {
-            self.decide(looked);
-            self.since = now;
-            (self.working, self.writing) = (Duration::ZERO, Duration::ZERO);
-            (self.raw, self.packed) = (0, 0);
+    fn judge(&mut self, trial: Trial, now: Duration) {
+        let plain = per_second(trial.content, now.saturating_sub(trial.first));
+        if plain > self.squeezed.saturating_mul(WON) / 4 {
+            self.state = State::Plain;
+            self.lately.clear();
+        } else {
+            self.lost();
         }
     }
 
-    fn decide(&mut self, looked: Duration) {
-        let part = |time: Duration, of: u32| {
-            time.as_micros() * 100 / (looked.as_micros() * u128::from(of)).max(1)
-        };
-        let (lanes, workers) = (
-            part(self.writing, self.lanes),
-            part(self.working, self.workers),
-        );
-        if lanes >= FULL {
-            let above = self.step + 1;
-            let Some(step) = LADDER.get(above) else {
-                return;
-            };
-            let usable = (!step.far || self.windows) && self.trials[above].rest == 0;
-            if usable && workers * u128::from(step.costs) / 10 <= BUSY {
-                self.step = above;
-            }
-        } else if lanes < IDLE && workers >= BUSY {
-            let Some(below) = self.step.checked_sub(1) else {
-                return;
-            };
-            // As it is, pages take as much of the link as they are more.
-            let as_it_is = lanes * u128::from(self.raw) / u128::from(self.packed.max(1));
-            if LADDER[below].level.is_some() || as_it_is < IDLE {
-                self.step = below;
-            }
-        }
+    fn lost(&mut self) {
+        self.state = State::Squeezed;
+        self.due = self.due.saturating_mul(LATER);
+        self.begin_again();
     }
+
+    /// Batches do not queue on their way.
+    fn is_calm(&self) -> bool {
+        let sum: Duration = self.recent.iter().sum();
+        // As many as were looked at: an average of fewer is none.
+        self.lately.len() == MEASURED
+            && sum / RECENT <= self.least.saturating_mul(2).saturating_add(JITTER)
+    }
+
+    /// Bytes of content per second that were acknowledged lately, when it is enough to say.
+    fn delivered(&self, now: Duration) -> Option<u64> {
+        if self.lately.len() < MEASURED {
+            return None;
+        }
+        let (first, _) = self.lately.front()?;
+        let content = self.lately.iter().skip(1).map(|(_, content)| content);
+        Some(per_second(content.sum(), now.saturating_sub(*first)))
+    }
+}
+
+fn push<T>(last: &mut VecDeque<T>, next: T, most: usize) {
+    if last.len() == most {
+        last.pop_front();
+    }
+    last.push_back(next);
+}
+
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Goes through so many looks in which lanes and workers are busy for so many parts of a hundred; pages become a quarter.
-    struct Session {
+    const MIB: u64 = 1 << 20;
+    /// Of content, as a batch that is squeezed leaves on the wire.
+    const SQUEEZED: u64 = MIB / 4;
+
+    /// A worker, a link and a receiver that acknowledges at once, in virtual time: each batch goes through one after the other.
+    struct Way {
         effort: Effort,
-        now: Duration,
+        number: u64,
+        worker: Duration,
+        link: Duration,
+        /// Bytes per second of the link.
+        rate: u64,
+        /// What is squeezed in a second.
+        squeezing: u64,
+        coming: VecDeque<(Duration, u64)>,
+        plain: Vec<bool>,
+        /// Batches that may be under way; whoever has more waits.
+        window: usize,
     }
 
-    impl Session {
-        fn new(windows: bool) -> Self {
+    impl Way {
+        fn new(rate: u64, squeezing: u64) -> Self {
             Self {
-                effort: Effort::new(2, 2, windows),
-                now: Duration::ZERO,
+                effort: Effort::new(1),
+                number: 0,
+                worker: Duration::ZERO,
+                link: Duration::ZERO,
+                rate,
+                squeezing,
+                coming: VecDeque::new(),
+                plain: Vec::new(),
+                window: 64,
             }
         }
 
-        fn look(&mut self, lanes: u32, workers: u32) -> Option<(Option<i32>, bool)> {
-            let tally = Tally {
-                memory_bytes: 4 << 20,
-                body_bytes: 1 << 20,
-                ..Tally::default()
-            };
-            self.now += LOOK;
-            self.effort.written(LOOK * 2 * lanes / 100);
-            let worked = LOOK * 2 * workers / 100;
-            self.effort.encoded(worked, &tally, self.now);
-            let Way { level, far, .. } = self.effort.next();
-            Some((level, far))
+        fn time(bytes: u64, rate: u64) -> Duration {
+            Duration::from_nanos(bytes * 1_000_000_000 / rate)
         }
-    }
 
-    impl Session {
-        /// Sends batches, and tells of those that are to be compared what came of it, where the step below makes 1000.
-        fn compares(&mut self, batches: u32, with: Option<i32>, here: u64) {
-            let mut compared = 0;
+        fn send(&mut self, batches: usize) {
             for _ in 0..batches {
-                let way = self.effort.next();
-                if way.compare.is_some() {
-                    assert_eq!(way.compare, with);
-                    compared += 1;
-                    self.effort.compared(way, here, 1000);
+                if self.coming.len() == self.window {
+                    let (at, _) = self.coming[0];
+                    self.worker = self.worker.max(at);
+                    self.effort.held();
                 }
-                if compared == COMPARED {
-                    return;
+                while let Some(&(at, number)) = self.coming.front()
+                    && at <= self.worker
+                {
+                    self.coming.pop_front();
+                    self.effort.acknowledged(number, at);
                 }
+                let level = self.effort.choose(self.number, MIB, self.worker);
+                self.plain.push(level.is_none());
+                let (wire, encoding) = match level {
+                    Some(_) => (SQUEEZED, self.squeezing),
+                    None => (MIB, 20 * self.squeezing),
+                };
+                self.worker += Self::time(MIB, encoding);
+                self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
+                self.coming
+                    .push_back((self.link + Duration::from_millis(1), self.number));
+                self.number += 1;
             }
-            panic!("{compared} of {batches} were compared");
+        }
+
+        fn plain(&self) -> usize {
+            self.plain.iter().filter(|plain| **plain).count()
         }
     }
 
-    const AS_IT_IS: Option<(Option<i32>, bool)> = Some((None, false));
-    const LEVEL_1: Option<(Option<i32>, bool)> = Some((Some(1), false));
-    const LEVEL_3: Option<(Option<i32>, bool)> = Some((Some(3), false));
-    const FAR: Option<(Option<i32>, bool)> = Some((Some(3), true));
-
     #[test]
-    fn a_full_link_is_relieved_by_workers_that_have_time() {
-        let mut session = Session::new(true);
-        let looks = [LEVEL_3, FAR, FAR];
-        assert_eq!(looks.map(|_| session.look(95, 20)), looks);
+    fn a_link_that_is_faster_than_compression_gets_pages_as_they_are() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(500);
+        assert!(way.plain() > 400, "{}", way.plain());
+        assert!(way.plain[..32].iter().all(|plain| !plain));
     }
 
     #[test]
-    fn workers_that_would_not_keep_up_are_asked_for_no_more() {
-        let mut session = Session::new(true);
-        assert_eq!(session.look(95, 80), LEVEL_1);
-        assert_eq!(session.look(95, 60), LEVEL_3);
-        assert_eq!(session.look(95, 60), LEVEL_3);
+    fn a_link_that_carries_less_than_is_squeezed_is_tried_twice_in_as_many_batches() {
+        let mut way = Way::new(119_000_000, 200_000_000);
+        way.send(500);
+        assert_eq!(way.plain(), 2 * TRIAL as usize);
     }
 
     #[test]
-    fn a_link_that_has_time_gets_more_when_workers_have_none() {
-        let mut session = Session::new(true);
-        session.look(95, 20);
-        session.look(95, 20);
-        // Neither is busy: something else limits, and nothing changes.
-        assert_eq!(session.look(10, 20), FAR);
-        assert_eq!(session.look(20, 99), LEVEL_3);
-        assert_eq!(session.look(20, 99), LEVEL_1);
-        // Four times as much would fill it.
-        assert_eq!(session.look(20, 99), LEVEL_1);
-        assert_eq!(session.look(5, 99), AS_IT_IS);
-        assert_eq!(session.look(90, 20), LEVEL_1);
+    fn a_link_that_limits_is_never_tried() {
+        let mut way = Way::new(25_000_000, 200_000_000);
+        way.send(2000);
+        assert_eq!(way.plain(), 0);
     }
 
     #[test]
-    fn without_windows_nothing_goes_far() {
-        let mut session = Session::new(false);
-        assert_eq!([(); 4].map(|()| session.look(95, 5))[3], LEVEL_3);
+    fn a_link_that_becomes_slow_is_noticed() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(200);
+        way.rate = 50_000_000;
+        let before = way.plain();
+        way.send(500);
+        assert!(way.plain() - before < 120, "{}", way.plain() - before);
     }
 
     #[test]
-    fn windows_that_bring_nothing_are_left_and_tried_again_much_later() {
-        let mut session = Session::new(true);
-        session.look(95, 20);
-        assert_eq!(session.look(95, 20), FAR);
-        // Alone, as the step below does it, and not before there is something to look back on.
-        session.compares(100, Some(FAR_LEVEL), 990);
-        assert_eq!(session.look(95, 20), LEVEL_3);
-        for _ in 0..AGAIN {
-            assert!(!session.effort.next().far);
+    fn who_waits_long_for_pages_begins_again() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        for _ in 0..100 {
+            way.send(30);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE * 2;
         }
-        assert_eq!(session.look(95, 20), FAR);
-        session.compares(100, Some(FAR_LEVEL), 900);
-        assert_eq!(session.look(95, 20), FAR, "these pay");
+        assert_eq!(way.plain(), 0);
     }
 
     #[test]
-    fn a_level_that_brings_nothing_is_left() {
-        let mut session = Session::new(true);
-        assert_eq!(session.look(95, 20), LEVEL_3);
-        session.compares(50, Some(1), 980);
-        assert_eq!(session.look(95, 20), LEVEL_1);
-        assert_eq!(session.look(95, 20), LEVEL_1);
+    fn who_waits_a_moment_for_pages_does_not() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        for _ in 0..100 {
+            way.send(30);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE / 10;
+        }
+        assert!(way.plain() > 2500, "{}", way.plain());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_nothing_known_is_no_news() {
+        let mut effort = Effort::new(1);
+        effort.acknowledged(7, Duration::ZERO);
+        assert_eq!(effort.choose(0, MIB, Duration::ZERO), Some(1));
     }
 }

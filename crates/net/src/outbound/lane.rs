@@ -108,7 +108,7 @@ impl Writer<'_> {
             Way::File(file) => file.write_all(&buffer),
         }
         .map_err(End::Write)?;
-        lock(&self.shared.effort).written(start.elapsed());
+        lock(&self.shared.ladder).written(start.elapsed());
         self.shared.wire.fetch_add(wire, Ordering::Relaxed);
         // Enough buffers lie ready when the queue is full.
         let _ = self.empties.try_send(buffer);

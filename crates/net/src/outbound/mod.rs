@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, which pages are dirty.
-//! A batch may be compressed on a window, behind those that went there before; as [`effort`] finds that it pays. It gets its window with its number, so slots rise with numbers.
+//! A batch may be compressed on a window, behind those that went there before; as [`ladder`] finds that it pays. It gets its window with its number, so slots rise with numbers.
 //! The store of what was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 //!
@@ -19,6 +19,7 @@
 
 mod effort;
 mod feed;
+mod ladder;
 mod lane;
 mod limit;
 mod sent;
@@ -46,6 +47,7 @@ pub use feed::{Feed, Mark};
 use crate::Error;
 use crate::lock::lock;
 use crate::threads::Threads;
+use effort::Effort;
 use shared::{Book, Shared};
 
 /// How the way out is to be.
@@ -57,7 +59,7 @@ pub struct Plan {
     pub workers: usize,
     /// How hard they do.
     pub compression: Compression,
-    /// Bytes that copies of pages may take, to name them and for deltas.
+    /// Bytes that the store of what was sent may take.
     pub store: u64,
     /// Randomness for the store's tables, so that no guest can aim at them.
     pub store_key: u64,
@@ -239,13 +241,13 @@ impl Outbound {
         let windows = layout.agreed().windows.min(workers.max(1) as u64);
         let level = match compression {
             Compression::Level(level) => level,
-            Compression::Adaptive => effort::FAR_LEVEL,
+            Compression::Adaptive => ladder::FAR_LEVEL,
         };
-        let effort = effort::Effort::new(workers, lanes.len(), windows > 0);
+        let ladder = ladder::Ladder::new(workers, lanes.len(), windows > 0);
         let windows = (1..=windows).rev();
         let shared = Arc::new(Shared {
             compression,
-            effort: Mutex::new(effort),
+            ladder: Mutex::new(ladder),
             book: Mutex::new(Book {
                 flight: Flight::new(window),
                 delivered: Delivered::default(),
@@ -254,6 +256,7 @@ impl Outbound {
                 windows: windows.map(|window| Packing::new(window, level)).collect(),
                 engine,
                 batch: CONTENT_MAX,
+                effort: Effort::new(level),
             }),
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,

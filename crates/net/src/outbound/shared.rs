@@ -18,7 +18,8 @@ use sealift_session::control::BatchRanges;
 use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::effort::{Effort, Way};
+use super::effort::Effort;
+use super::ladder::{Ladder, Way};
 use super::{Broken, Compression, Event, Memory, limit};
 use crate::lock::lock;
 
@@ -32,8 +33,8 @@ pub(super) struct Shared {
     pub(super) layout: Arc<Layout>,
     pub(super) book: Mutex<Book>,
     pub(super) compression: Compression,
-    /// Its lock may be taken while the book's is held.
-    pub(super) effort: Mutex<Effort>,
+    /// How hard what is compressed is. Its lock may be taken while the book's is held.
+    pub(super) ladder: Mutex<Ladder>,
     /// Copies of what was sent. The book's lock may be taken while this one is held, and never the other way round.
     pub(super) store: Mutex<Store>,
     /// The guest's memory, with direct access.
@@ -74,6 +75,8 @@ pub(super) struct Book {
     pub(super) engine: Option<Engine>,
     /// Bytes of content that make a batch of pages that are read directly.
     pub(super) batch: u64,
+    /// Whether batches are compressed.
+    pub(super) effort: Effort,
 }
 
 /// A batch that has its number.
@@ -127,7 +130,13 @@ impl Shared {
                     self.taken.notify_all();
                     return Some(task);
                 }
-                Ok(None) => book = wait(&self.work, book),
+                Ok(None) => {
+                    match self.has_too_much_under_way(&book) {
+                        true => book.effort.held(),
+                        false => book.effort.waits(self.now()),
+                    }
+                    book = wait(&self.work, book);
+                }
                 Err(broken) => {
                     drop(book);
                     self.broken(broken);
@@ -144,7 +153,10 @@ impl Shared {
                 far: true,
                 compare: None,
             },
-            Compression::Adaptive => lock(&self.effort).next(),
+            Compression::Adaptive => match self.effort(book, &job) {
+                Some(_) => lock(&self.ladder).next(),
+                None => Way::AS_IT_IS,
+            },
         };
         let window = if way.far { book.windows.pop() } else { None };
         Task { job, way, window }
@@ -156,6 +168,26 @@ impl Shared {
         let higher = |other: &Packing| other.window() > window.window();
         let place = book.windows.partition_point(higher);
         book.windows.insert(place, window);
+    }
+
+    /// There are pages, and no room for them in the window.
+    fn has_too_much_under_way(&self, book: &Book) -> bool {
+        let ready = book.engine.as_ref();
+        let ready = ready.is_some_and(|engine| engine.has_work(self.now()));
+        self.waiting.load(Ordering::Relaxed) > 0 || ready && !book.flight.has_room(DIRECT)
+    }
+
+    /// At which level a batch is to be compressed, if at all.
+    fn effort(&self, book: &mut Book, job: &Job) -> Option<i32> {
+        let (number, content) = match job {
+            Job::Draft { number, draft, .. } => (*number, draft.content_len() as u64),
+            Job::Pages { number, pages, .. } => {
+                let read = pages.iter().filter(|taken| !taken.zero);
+                let read: u64 = read.map(|taken| taken.run).sum();
+                (*number, read * self.layout.page_size().bytes() as u64)
+            }
+        };
+        book.effort.choose(number, content, self.now())
     }
 
     pub(super) fn close(&self) {
@@ -190,8 +222,9 @@ impl Shared {
             let known = ranges.as_slice().iter();
             let known: Vec<_> = known.map(|range| book.flight.known(range)).collect();
             let delivered = book.flight.acknowledge(ranges, now)?;
-            if let Some(engine) = &mut book.engine {
-                for batch in known.into_iter().flatten() {
+            for batch in known.into_iter().flatten() {
+                book.effort.acknowledged(batch, now);
+                if let Some(engine) = &mut book.engine {
                     engine.acknowledged(batch);
                 }
             }

@@ -10,7 +10,7 @@ use sealift_precopy::Taken;
 use sealift_seal::{Header, TAG_LENGTH};
 
 use super::Broken;
-use super::effort::Way;
+use super::ladder::Way;
 use super::sent::Earlier;
 use super::shared::{Body, Job, Shared, Task};
 use crate::lock::lock;
@@ -48,7 +48,9 @@ impl Worker {
                     Err(error) => return self.shared.broken(Broken::Memory(error)),
                 },
             };
-            draft.arrange(&mut self.spare);
+            if way.level.is_some() {
+                draft.arrange(&mut self.spare);
+            }
             let mut sent = Earlier {
                 number,
                 before: &before,
@@ -61,8 +63,10 @@ impl Worker {
             buffer.resize(Header::LENGTH, 0);
             match self.encode(&draft, number, way, window, &mut buffer) {
                 Ok(tally) => {
-                    let now = self.shared.now();
-                    lock(&self.shared.effort).encoded(start.elapsed(), &tally, now);
+                    if way.level.is_some() {
+                        let now = self.shared.now();
+                        lock(&self.shared.ladder).encoded(start.elapsed(), now);
+                    }
                     *lock(&self.shared.tally) += tally;
                     if direct {
                         self.shared.encoded(number, &tally);
@@ -101,7 +105,7 @@ impl Worker {
             encoder.set_level(way.compare);
             let below = encoder.encode(draft, number, layout, &mut self.alone)?;
             let (here, below) = (tally.body_bytes, below.body_bytes);
-            lock(&self.shared.effort).compared(way, here, below);
+            lock(&self.shared.ladder).compared(way, here, below);
         }
         Ok(tally)
     }

@@ -1,12 +1,12 @@
-//! What the source keeps of the pages that it sent: copies, so that a page that comes again is named, and one that changed a little travels as
-//! its difference.
+//! What the source keeps of the pages that it sent: prints of their parts, so that a page that comes again is named, and of one that changed a little
+//! only the parts that did travel.
 //!
 //! ```text
-//!   by address       page ──▶ chain ──▶ entry                      its content before: unchanged, or the base of a delta
+//!   by address       page ──▶ chain ──▶ entry                      what it held before: unchanged, or the base of a delta
 //!   by content       fingerprint ──▶ places ──▶ entry              the same content elsewhere
 //!
 //!   entries     | page, batch, alias, heat | page, batch, alias, heat | …    64 bytes each
-//!   contents    | 4 KiB                    | 4 KiB                    | …    the page as that batch put it
+//!   prints      | 512 bytes                | 512 bytes                | …    of the page as that batch put it
 //!                    ▲ hand: where the next entry to give up is looked for
 //! ```
 //!
@@ -28,6 +28,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::finder::Finder;
+use crate::fingerprint::PART;
 use crate::layout::{Address, PageSize};
 use crate::store::addresses::Addresses;
 use crate::store::places::Places;
@@ -36,8 +37,8 @@ use crate::store::places::Places;
 const LOOK: usize = 8;
 /// The warmest: an entry is cold again when it did not come in handy for as many rounds of newcomers.
 const HOT: u8 = 3;
-/// Entries that memory is taken for at a time: 1 MiB of the smallest pages.
-const SEGMENT: usize = 256;
+/// Entries that memory is taken for at a time: 512 KiB for the smallest pages.
+const SEGMENT: usize = 1024;
 /// The batch of an alias that is none: `proto/WIRE.md` §1 has no such batch.
 const NONE: u64 = u64::MAX;
 
@@ -51,9 +52,10 @@ pub trait Sent {
     fn reaches(&mut self, page: Address, batch: u64) -> bool;
 }
 
-/// Copies of pages that were sent.
+/// What is known of pages that were sent.
 pub struct Store {
-    page_size: usize,
+    /// Of a page.
+    parts: usize,
     key: u64,
     capacity: usize,
     segments: Vec<Segment>,
@@ -69,7 +71,7 @@ pub struct Store {
 
 struct Segment {
     entries: Vec<Entry>,
-    contents: Vec<u8>,
+    prints: Vec<u64>,
 }
 
 /// A page and where its content was sent.
@@ -90,7 +92,8 @@ struct Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Page<'a> {
     pub(crate) at: Address,
-    pub(crate) content: &'a [u8],
+    /// Of its parts.
+    pub(crate) prints: &'a [u64],
     pub(crate) fingerprint: u64,
 }
 
@@ -99,23 +102,24 @@ pub(crate) struct Page<'a> {
 pub(crate) enum Found {
     /// Its content, sent as another page's or as its own.
     Same { page: Address, batch: u64 },
-    /// Its content before: copied out.
+    /// What it held before: its prints are copied out.
     Base { entry: usize, batch: u64 },
     /// Nothing of use.
     Nothing,
 }
 
 impl Store {
-    /// An empty one, for so many bytes: contents and all that is needed to find them. A budget for less than a page keeps nothing. The tables are
-    /// taken at once, a two-hundredth of it; the rest as pages come. `key` is random and never leaves this host.
+    /// An empty one, for so many bytes: prints and all that is needed to find them. A budget for less than a page keeps nothing. The tables are
+    /// taken at once, a fortieth of it; the rest as pages come. `key` is random and never leaves this host.
     #[must_use]
     pub fn new(budget: u64, key: u64, page_size: PageSize) -> Self {
-        let each = page_size.bytes() + size_of::<Entry>() + Addresses::EACH + Places::EACH;
+        let parts = page_size.bytes() / PART;
+        let each = parts * size_of::<u64>() + size_of::<Entry>() + Addresses::EACH + Places::EACH;
         let capacity = usize::try_from(budget).unwrap_or(usize::MAX) / each;
         // An entry's number is 32 bits long, and 0 is none.
         let capacity = capacity.min(u32::MAX as usize - 1);
         Self {
-            page_size: page_size.bytes(),
+            parts,
             key,
             capacity,
             segments: Vec::new(),
@@ -156,7 +160,7 @@ impl Store {
         }
     }
 
-    /// Looks for a page of batch `number`, and keeps it from now on. `base` gets the page's content before, when that is what was found.
+    /// Looks for a page of batch `number`, and keeps it from now on. `base` gets the prints of what it held before, when that is what was found.
     ///
     /// The pages of a batch come in order, each once.
     pub(crate) fn find(
@@ -164,7 +168,7 @@ impl Store {
         number: u64,
         page: Page<'_>,
         sent: &mut impl Sent,
-        base: &mut Vec<u8>,
+        base: &mut Vec<u64>,
     ) -> Found {
         let newest = sent.newest(page.at);
         let own = self.own(page.at);
@@ -198,7 +202,7 @@ impl Store {
         }
         let found = match (own, before) {
             (Some(entry), Some(batch)) => {
-                base.extend_from_slice(self.content(entry));
+                base.extend_from_slice(self.prints(entry));
                 self.entry_mut(entry).warm();
                 Found::Base { entry, batch }
             }
@@ -254,7 +258,7 @@ impl Store {
     fn has(&self, entry: usize, page: &Page<'_>) -> bool {
         entry < self.entries
             && self.entry(entry).fingerprint == page.fingerprint
-            && self.content(entry) == page.content
+            && self.prints(entry) == page.prints
     }
 
     /// The page's own entry.
@@ -276,7 +280,7 @@ impl Store {
         kept.fingerprint = page.fingerprint;
         kept.alias_batch = NONE;
         kept.heat = kept.heat.max(1);
-        self.content_mut(entry).copy_from_slice(page.content);
+        self.prints_mut(entry).copy_from_slice(page.prints);
         self.places.put(page.fingerprint, entry);
     }
 
@@ -292,7 +296,7 @@ impl Store {
         };
         self.cold += u64::from(heat == 0);
         let at = if self.entries < self.capacity {
-            self.push(entry, page.content);
+            self.push(entry, page.prints);
             self.entries - 1
         } else {
             let Some(at) = self.give_up(heat > 0) else {
@@ -301,24 +305,24 @@ impl Store {
             // Its chain may be the same, and has lost its first.
             let next = self.addresses.head(page.at);
             *self.entry_mut(at) = Entry { next, ..entry };
-            self.content_mut(at).copy_from_slice(page.content);
+            self.prints_mut(at).copy_from_slice(page.prints);
             at
         };
         self.addresses.set_head(page.at, at);
         self.places.put(page.fingerprint, at);
     }
 
-    fn push(&mut self, entry: Entry, content: &[u8]) {
+    fn push(&mut self, entry: Entry, prints: &[u64]) {
         if self.entries.is_multiple_of(SEGMENT) {
             let entries = SEGMENT.min(self.capacity - self.entries);
             self.segments.push(Segment {
                 entries: Vec::with_capacity(entries),
-                contents: Vec::with_capacity(entries * self.page_size),
+                prints: Vec::with_capacity(entries * self.parts),
             });
         }
         if let Some(segment) = self.segments.last_mut() {
             segment.entries.push(entry);
-            segment.contents.extend_from_slice(content);
+            segment.prints.extend_from_slice(prints);
             self.entries += 1;
         }
     }
@@ -380,14 +384,14 @@ impl Store {
         &mut self.segments[entry / SEGMENT].entries[entry % SEGMENT]
     }
 
-    fn content(&self, entry: usize) -> &[u8] {
-        let start = entry % SEGMENT * self.page_size;
-        &self.segments[entry / SEGMENT].contents[start..start + self.page_size]
+    fn prints(&self, entry: usize) -> &[u64] {
+        let start = entry % SEGMENT * self.parts;
+        &self.segments[entry / SEGMENT].prints[start..start + self.parts]
     }
 
-    fn content_mut(&mut self, entry: usize) -> &mut [u8] {
-        let start = entry % SEGMENT * self.page_size;
-        &mut self.segments[entry / SEGMENT].contents[start..start + self.page_size]
+    fn prints_mut(&mut self, entry: usize) -> &mut [u64] {
+        let start = entry % SEGMENT * self.parts;
+        &mut self.segments[entry / SEGMENT].prints[start..start + self.parts]
     }
 }
 

@@ -167,3 +167,25 @@ fn tallies_add_up() {
     );
     assert_eq!(all.raw_bytes(), 6 * 4096 + 9);
 }
+
+#[test]
+fn a_batch_that_is_not_to_be_compressed_has_no_group() {
+    let (mut source, mut receiver) = (Source::new(layout()), Receiver::new(layout()));
+    for (number, level) in [(0, Some(1)), (1, None), (2, Some(1))] {
+        source.encoder.set_level(level);
+        let pages: Vec<_> = (0..50)
+            .map(|page| (page, text(100 * number + page)))
+            .collect();
+        let mut draft = Draft::new(size());
+        for (page, content) in &pages {
+            draft.page(at(*page), content).unwrap();
+        }
+        let (_, body, tally) = source.send(number, draft);
+        assert_eq!(tally.group_raw_bytes > 0, level.is_some());
+        let resolved = receiver.take(number, &body).unwrap();
+        let expected = pages
+            .into_iter()
+            .map(|(page, content)| Said::Page(0, at(page), content));
+        assert_eq!(said(resolved.entries()), expected.collect::<Vec<_>>());
+    }
+}

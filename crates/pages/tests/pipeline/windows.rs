@@ -200,7 +200,9 @@ fn a_hostile_window_is_refused_and_takes_no_more_than_was_agreed() {
     let far = [0x28, 0xb5, 0x2f, 0xfd, 0, 16 << 3, 0, 0, 0];
     // The same with 2^25 bytes, and then a block of 200 bytes, run-length encoded: it says that it is 100.
     let mut longer = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 15 << 3];
-    longer.extend_from_slice(&[(200 << 3 | 1 << 1) as u8, (200 >> 5) as u8, 0, 0x60]);
+    let [head @ .., _] = (200_u32 << 3 | 1 << 1).to_le_bytes();
+    longer.extend_from_slice(&head);
+    longer.push(0x60);
     let mut shorter = Vec::new();
     shorter.extend_from_slice(&longer);
     for (bytes, raw_len) in [(&far[..], 100), (&longer, 100), (&barriers(40), 40)] {
