@@ -37,7 +37,7 @@ fn moves(trial: &Trial, qemu: &Qemu, to: &Backing, by: Ordered) -> (Ended, Ended
     // The pages of a second block come late, and those that are to be checked must come before the guest stops.
     let order = match to.blocks {
         [_] => order,
-        _ => order.with(["--bandwidth", "50mbit", "--max-downtime", "100ms"]),
+        _ => order.with(["--bandwidth", "50mbit", "--max-downtime", "300ms"]),
     };
     let sent = order.start().unwrap().wait().unwrap();
     let received = receiver.wait().unwrap();

@@ -5,7 +5,7 @@
 //!          ┌────────────────────────────┐
 //!          ▼                            │
 //!   converging ── stuck for 5 s ──▶ not converging ─▶ keep:     say so, and go on
-//!                                       │        ├─▶ throttle: 36 % ─ 2 s ─▶ 46 % ─ 2 s ─▶ … 95 %, until it stops
+//!                                       │        ├─▶ throttle: 36 % ─ in force ─ 2 s ─▶ 46 % ─ in force ─ 2 s ─▶ … 95 %, until it stops
 //!                                       │        └─▶ abort:    the guest stays where it is
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! same, so it must last.
 //!
 //! The first step of throttling is what brings the guest's changes below what the link delivers, as far as they are known; the others
-//! are for what a guest does that is not known. It is not let run freely again before it stops: what it would write then brings back what was gained.
+//! are for what a guest does that is not known. QEMU takes its time to put a step into force, and only then shows what it brings. The guest is not let run freely again before it stops: what it would write then brings back what was gained.
 
 use core::time::Duration;
 
@@ -69,8 +69,15 @@ pub enum Remedy {
 pub struct Convergence {
     policy: IfNotConverging,
     stuck_since: Option<Duration>,
-    /// The last step of throttling, and when it was made.
-    step: Option<(Duration, u8)>,
+    step: Option<Step>,
+}
+
+/// The last step of throttling.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    percent: u8,
+    /// Since when the guest has felt it.
+    in_force: Option<Duration>,
 }
 
 impl Convergence {
@@ -84,13 +91,27 @@ impl Convergence {
         }
     }
 
+    /// The guest is stopped for so many per cent of the time: a step is in force.
+    pub fn throttled(&mut self, now: Duration, percent: u8) {
+        if let Some(step) = &mut self.step
+            && step.percent <= percent
+        {
+            step.in_force.get_or_insert(now);
+        }
+    }
+
     /// What is to be done, now that the gate has decided so. A remedy holds until another is named.
     pub fn consider(&mut self, now: Duration, gate: &Gate, decision: Decision) -> Remedy {
-        let why = match decision {
-            Decision::Hold {
-                why: why @ Why::NotConverging { .. },
-            } => why,
-            Decision::Open | Decision::Hold { .. } => {
+        let why = match (gate.not_converging(now), decision) {
+            (Some(why), _) => why,
+            // On a slow link deliveries are far apart: nothing has become better.
+            (
+                None,
+                Decision::Hold {
+                    why: Why::RateUnknown,
+                },
+            ) => return self.current(),
+            (None, _) => {
                 self.stuck_since = None;
                 return self.current();
             }
@@ -111,7 +132,7 @@ impl Convergence {
 
     const fn current(&self) -> Remedy {
         match self.step {
-            Some((_, percent)) => Remedy::Throttle { percent },
+            Some(Step { percent, .. }) => Remedy::Throttle { percent },
             None => Remedy::None,
         }
     }
@@ -119,10 +140,18 @@ impl Convergence {
     fn throttle(&mut self, now: Duration, forecast: &Forecast) {
         let percent = match self.step {
             None => first_step(forecast.race()),
-            Some((then, _)) if now.saturating_sub(then) < STEP_TIME => return,
-            Some((_, percent)) => percent.saturating_add(STEP).min(MOST),
+            Some(Step { percent, in_force }) => {
+                let felt = in_force.is_some_and(|since| now.saturating_sub(since) >= STEP_TIME);
+                if !felt || percent >= MOST {
+                    return;
+                }
+                percent.saturating_add(STEP).min(MOST)
+            }
         };
-        self.step = Some((now, percent));
+        self.step = Some(Step {
+            percent,
+            in_force: None,
+        });
     }
 }
 
@@ -142,5 +171,26 @@ mod tests {
         assert_eq!(first_step((100, 80)), 36);
         assert_eq!(first_step((100, 200)), FIRST);
         assert_eq!(first_step((1 << 40, 1)), MOST);
+    }
+
+    #[test]
+    fn a_step_follows_when_the_one_before_has_been_felt_for_two_seconds() {
+        let forecast = Forecast::new(1 << 30, sealift_pages::PageSize::new(4096).unwrap());
+        let at = Duration::from_secs;
+        let mut convergence = Convergence::new(IfNotConverging::Throttle);
+        let mut percent_at = |seconds, felt: Option<u8>| {
+            if let Some(percent) = felt {
+                convergence.throttled(at(seconds), percent);
+            }
+            convergence.throttle(at(seconds), &forecast);
+            convergence.step.unwrap().percent
+        };
+        let first = percent_at(0, None);
+        assert_eq!(percent_at(60, Some(1)), first, "QEMU has not begun");
+        assert_eq!(percent_at(61, Some(first)), first);
+        assert_eq!(percent_at(62, Some(first)), first);
+        let second = percent_at(63, Some(first));
+        assert_eq!(second, (first + STEP).min(MOST));
+        assert_eq!(percent_at(90, Some(first)), second);
     }
 }

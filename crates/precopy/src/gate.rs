@@ -7,7 +7,8 @@
 //! ```
 //!
 //! QEMU 8.1 and later wait for the destination's `SWITCHOVER_ACK` before they stop a running guest. The session keeps that message until the gate opens. It
-//! is let through, never forged: until the destination has sent it the gate stays closed.
+//! is let through, never forged: until the destination has sent it the gate stays closed. What is said of guests that do not converge holds for older
+//! QEMUs too, which stop the guest by their own reckoning.
 //!
 //! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms. A session that does not
 //! always take all that QEMU gives must do so for a while before the gate opens: the drain. One that does needs none.
@@ -25,7 +26,7 @@ use crate::rounds::Round;
 
 /// Rounds that have not become smaller after which it is said that they will not.
 const STUCK_ROUNDS: u32 = 3;
-/// A round is smaller than the one before when a tenth of it is gone: less is chance.
+/// A round is smaller than the smallest so far when a tenth of that is gone: less is chance.
 const SMALLER: u32 = 10;
 
 /// A round that leaves less than three quarters of what the one before left is worth another one: as long as what it leaves, it saves more than
@@ -58,6 +59,8 @@ pub struct Gate {
     settled: u32,
     /// The shortest of those times.
     best: Option<Duration>,
+    /// Of a source that does not: the fewest pages of a round that was smaller than those before it.
+    fewest: Option<u64>,
 }
 
 impl Gate {
@@ -76,6 +79,7 @@ impl Gate {
             seen: None,
             settled: 0,
             best: None,
+            fewest: None,
         }
     }
 
@@ -107,19 +111,16 @@ impl Gate {
         if self.forecast.costs().is_some() {
             return self.forecast.round(now, ended);
         }
-        // The first pass is all of memory: what comes after it is smaller, whatever the guest does.
-        let before = self
-            .forecast
-            .last_round()
-            .filter(|before| before.number > 0);
         self.forecast.round(now, ended);
         let fits = |blackout| blackout <= self.max_downtime;
-        let smaller = before.is_none_or(|before| {
-            ended.normal
-                < before
-                    .normal
-                    .saturating_sub(before.normal / u64::from(SMALLER))
-        });
+        // The first pass is all of memory: what comes after it is smaller, whatever the guest does. After that against the fewest so far: from one
+        // round to the next much is chance.
+        let smaller = self
+            .fewest
+            .is_none_or(|fewest| ended.normal < fewest - fewest / u64::from(SMALLER));
+        if ended.number > 0 && smaller {
+            self.fewest = Some(ended.normal);
+        }
         self.stuck = if smaller || self.forecast.blackout(now).is_some_and(fits) {
             0
         } else {
@@ -164,10 +165,10 @@ impl Gate {
 
     /// Whether QEMU may stop the guest. Once it may, it always may.
     pub fn decide(&mut self, now: Duration) -> Decision {
+        self.follow(now);
         if self.open {
             return Decision::Open;
         }
-        self.follow(now);
         match self.obstacle(now) {
             Some(why) => {
                 self.fits_since = None;
@@ -188,13 +189,18 @@ impl Gate {
         }
     }
 
+    /// That the guest does not converge, if so: with an open gate, too. It may have come to write more than before, and a QEMU that was let through goes by its own
+    /// reckoning, which then does not fit either.
+    #[must_use]
+    pub fn not_converging(&self, now: Duration) -> Option<Why> {
+        let obstacle = self.obstacle(now);
+        obstacle.filter(|why| matches!(why, Why::NotConverging { .. }))
+    }
+
     fn obstacle(&self, now: Duration) -> Option<Why> {
         let max_downtime = self.max_downtime;
         if max_downtime < DEVICE_STATE {
             return Some(Why::DowntimeTooShort { max_downtime });
-        }
-        if !self.offered {
-            return Some(Why::NotOffered);
         }
         if !self.forecast.first_pass_is_complete() {
             return Some(Why::FirstPass);
@@ -207,6 +213,9 @@ impl Gate {
             None => return Some(Why::RateUnknown),
         };
         if blackout <= max_downtime {
+            if !self.offered {
+                return Some(Why::NotOffered);
+            }
             let costs = self.forecast.costs()?;
             if self.settled < SETTLED && blackout - DEVICE_STATE > max_downtime / SMALL {
                 return Some(Why::Shrinking { blackout });
@@ -336,8 +345,7 @@ impl fmt::Display for Why {
                 ..
             } => write!(
                 f,
-                "the guest writes {} MiB/s and the link delivers {} MiB/s: it would stand still for {blackout:.0?}, and may for {max_downtime:.0?}; \
-                 allow more downtime, give the link more bandwidth, or slow the guest",
+                "the guest writes {} MiB/s and the link delivers {} MiB/s: it would stand still for {blackout:.0?}, and may for {max_downtime:.0?}",
                 dirty_rate / MIB,
                 delivered_rate / MIB
             ),

@@ -7,12 +7,18 @@
 //!
 //! QEMU walks upwards through the blocks. A step backwards means that it has looked for dirty pages again: a new round. So do sections that end
 //! before their time because there was nothing more to write: those without a page, and several short ones in a row.
+//!
+//! QEMU writes ahead of who reads it: hundreds of sections without a page fit into its socket, or a dozen walks of a few pages each. One of them says nothing about what the
+//! guest does by the time it is read. So a short round ends only with QEMU's latest word; until then what comes belongs to it as well.
 
 use sealift_pages::Address;
 
 /// Pages of a section below which QEMU has not looked at the clock: what ended it was its bandwidth limit, or that nothing more was dirty. The
 /// limit cannot cut two sections in a row so short, unless it is below 64 pages in 100 ms.
 const SHORT: u64 = 64;
+
+/// Pages of a round that cannot all have been written before the last of them was waited for: they are more than QEMU's socket holds, some 200 KiB.
+const AHEAD: u64 = 64;
 
 /// A walk over memory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,6 +56,8 @@ pub struct Rounds {
     in_section: u64,
     /// The one before was short.
     short: bool,
+    /// This section was written after all before it was read.
+    news: bool,
 }
 
 impl Rounds {
@@ -70,7 +78,18 @@ impl Rounds {
             behind: 0,
             in_section: 0,
             short: false,
+            news: false,
         }
+    }
+
+    /// All that QEMU had written was read, and it had looked for dirty pages by then.
+    pub const fn caught_up(&mut self) {
+        self.news = true;
+    }
+
+    /// QEMU was not read for a while.
+    pub const fn fell_behind(&mut self) {
+        self.news = false;
     }
 
     /// A page with content. Returns the round that it ends, when it begins another.
@@ -94,7 +113,10 @@ impl Rounds {
         let drained = pages == 0 || (short && self.short);
         self.short = short;
         // Before the first page, memory was not walked over.
-        (drained && (self.highest.is_some() || self.current.number > 0)).then(|| self.end())
+        let begun = self.current.number > 0 || self.current.pages() > 0;
+        let ended = if drained && begun { self.end() } else { None };
+        self.news = false;
+        ended
     }
 
     /// The round that goes on.
@@ -106,7 +128,7 @@ impl Rounds {
     fn step(&mut self, at: Address) -> Option<Round> {
         self.in_section += 1;
         let ended = match self.highest {
-            Some(highest) if self.is_back(highest, at) => Some(self.end()),
+            Some(highest) if self.is_back(highest, at) => self.end(),
             _ => None,
         };
         match self.highest {
@@ -132,14 +154,17 @@ impl Rounds {
         at.block < highest.block && self.in_block + self.behind >= self.slack
     }
 
-    fn end(&mut self) -> Round {
+    fn end(&mut self) -> Option<Round> {
+        self.highest = None;
+        if !self.news && self.current.pages() < AHEAD {
+            return None;
+        }
         let number = self.current.number + 1;
         let next = Round {
             number,
             ..Round::default()
         };
-        self.highest = None;
-        core::mem::replace(&mut self.current, next)
+        Some(core::mem::replace(&mut self.current, next))
     }
 }
 
@@ -151,9 +176,16 @@ mod tests {
         Address { block, page }
     }
 
+    /// That a section ends which is QEMU's latest word.
+    fn section_end(rounds: &mut Rounds) -> Option<Round> {
+        rounds.caught_up();
+        rounds.section_end()
+    }
+
     #[test]
     fn a_step_backwards_begins_a_round() {
         let mut rounds = Rounds::new(0);
+        rounds.caught_up();
         for page in [at(0, 0), at(0, 5), at(1, 2), at(2, 0)] {
             assert_eq!(rounds.page(page), None);
         }
@@ -197,26 +229,65 @@ mod tests {
     fn a_section_without_a_page_ends_a_round() {
         let mut rounds = Rounds::new(0);
         (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
-        assert_eq!(rounds.section_end(), None);
-        assert_eq!(rounds.section_end().map(|round| round.normal), Some(100));
+        assert_eq!(section_end(&mut rounds), None);
+        assert_eq!(
+            section_end(&mut rounds).map(|round| round.normal),
+            Some(100)
+        );
         let idle = Round {
             number: 1,
             ..Round::default()
         };
-        assert_eq!(rounds.section_end(), Some(idle));
+        assert_eq!(section_end(&mut rounds), Some(idle));
         assert_eq!(rounds.page(at(0, 9)), None, "upwards from nothing");
+    }
+
+    #[test]
+    fn what_was_written_long_ago_does_not_say_that_nothing_is_dirty() {
+        let mut rounds = Rounds::new(0);
+        (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
+        assert_eq!(rounds.section_end(), None);
+        let walked = rounds.section_end().map(|round| round.number);
+        assert_eq!(walked, Some(0), "all that was known to be dirty is there");
+        for _ in 0..500 {
+            assert_eq!(rounds.section_end(), None);
+        }
+        rounds.caught_up();
+        rounds.fell_behind();
+        assert_eq!(rounds.section_end(), None);
+        rounds.caught_up();
+        let idle = rounds.section_end().map(|round| round.number);
+        assert_eq!(idle, Some(1));
+        assert_eq!(rounds.section_end(), None, "the next one may be old again");
+    }
+
+    #[test]
+    fn short_walks_that_were_written_long_ago_are_one_round() {
+        let mut rounds = Rounds::new(0);
+        (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
+        assert_eq!(rounds.page(at(0, 1)).map(|round| round.number), Some(0));
+        for _ in 0..8 {
+            for page in 1..6 {
+                assert_eq!(rounds.page(at(0, page)), None);
+            }
+            assert_eq!(rounds.section_end(), None);
+        }
+        rounds.caught_up();
+        assert_eq!(rounds.page(at(0, 1)), None);
+        let ended = rounds.section_end().unwrap();
+        assert_eq!((ended.number, ended.normal), (1, 42));
     }
 
     #[test]
     fn short_sections_in_a_row_are_rounds_though_they_go_upwards() {
         let mut rounds = Rounds::new(0);
         (0..100).for_each(|page| assert_eq!(rounds.page(at(0, page)), None));
-        assert_eq!(rounds.section_end(), None);
+        assert_eq!(section_end(&mut rounds), None);
         rounds.page(at(0, 200));
-        assert_eq!(rounds.section_end(), None, "perhaps cut by the limit");
+        assert_eq!(section_end(&mut rounds), None, "perhaps cut by the limit");
         for page in 201..210 {
             rounds.page(at(0, page));
-            let ended = rounds.section_end().unwrap();
+            let ended = section_end(&mut rounds).unwrap();
             assert_eq!(ended.normal, if page == 201 { 102 } else { 1 });
         }
     }
@@ -241,6 +312,7 @@ mod tests {
     #[test]
     fn a_few_pages_written_again_and_again_are_rounds_on_several_channels_too() {
         let mut rounds = Rounds::new(256);
+        rounds.caught_up();
         let mut ended = 0;
         for _ in 0..100 {
             for page in 40..50 {

@@ -103,6 +103,15 @@ pub struct Transfer {
     /// How the guest's memory is read.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Access::Auto)]
     pub access: Access,
+    /// What is done about a guest that changes its memory faster than the link carries the changes.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value_t = IfNotConverging::Keep,
+        requires_if("throttle", "qmp")
+    )]
+    pub if_not_converging: IfNotConverging,
 }
 
 impl Transfer {
@@ -132,6 +141,29 @@ pub enum Verify {
     Pages,
     /// Besides, both memories are read again while the guest stands still. Needs QMP at both ends, and lengthens the blackout.
     Full,
+}
+
+/// What is done about a guest that does not converge.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum IfNotConverging {
+    /// It is said, and the guest goes on being sent at full speed: it may become quieter.
+    #[default]
+    Keep,
+    /// The guest is slowed, step by step, until its changes fit the link, for twenty in a hundred of its time at the least and 95 at the most.
+    /// Needs QMP.
+    Throttle,
+    /// The migration ends, and the guest goes on here.
+    Abort,
+}
+
+impl From<IfNotConverging> for sealift_precopy::IfNotConverging {
+    fn from(what: IfNotConverging) -> Self {
+        match what {
+            IfNotConverging::Keep => Self::Keep,
+            IfNotConverging::Throttle => Self::Throttle,
+            IfNotConverging::Abort => Self::Abort,
+        }
+    }
 }
 
 /// How a guest's memory is reached on this host.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::ending::whole;
 use crate::monitor::Monitor;
+use crate::source::THROTTLE;
 use crate::voice::Voice;
 
 /// QEMU's names of the parameters that sealift sets.
@@ -30,15 +31,24 @@ pub(crate) struct Before {
 impl Before {
     /// Asks for it.
     pub(crate) fn of(machine: &mut Machine) -> Result<Self, Error> {
+        let mut names = vec![DOWNTIME, BANDWIDTH, TLS];
+        names.extend(THROTTLE);
+        Ok(Self {
+            capabilities: machine.capabilities()?,
+            ..Self::of_parameters(machine, &names)?
+        })
+    }
+
+    /// Asks for these parameters alone.
+    pub(crate) fn of_parameters(machine: &mut Machine, names: &[&str]) -> Result<Self, Error> {
         let parameters = machine.parameters()?;
-        let kept = [DOWNTIME, BANDWIDTH, TLS];
-        let kept = kept.into_iter().filter_map(|name| {
+        let kept = names.iter().filter_map(|&name| {
             let value = parameters.get(name)?;
             Some((name.to_owned(), value.clone()))
         });
         Ok(Self {
             parameters: kept.collect(),
-            capabilities: machine.capabilities()?,
+            capabilities: BTreeMap::new(),
         })
     }
 

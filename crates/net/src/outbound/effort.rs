@@ -22,9 +22,9 @@ const FIRST: u32 = 32;
 /// Each trial that was lost makes the next one wait so many times longer; one that was broken off, twice.
 const LATER: u32 = 8;
 /// Batches of a trial: the first of them only starts the clock, and what two or three of them may find empty on their way, buffers and a shaper's burst, does not decide.
-const TRIAL: u32 = 6;
-/// A trial is won by so much, in quarters: six quarters of what was delivered before. Bytes are other people's, too.
-const WON: u64 = 6;
+const TRIAL: u32 = 8;
+/// A trial is won by so many eighths of what was delivered before.
+const WON: u64 = 9;
 /// Batches over which it is measured what is delivered.
 const MEASURED: usize = 32;
 /// Batches whose time on the way is looked at to see whether they queue.
@@ -202,7 +202,7 @@ impl Effort {
 
     fn judge(&mut self, trial: Trial, now: Duration) {
         let plain = per_second(trial.content, now.saturating_sub(trial.first));
-        if plain > self.squeezed.saturating_mul(WON) / 4 {
+        if plain > self.squeezed.saturating_mul(WON) / 8 {
             self.state = State::Plain;
             self.lately.clear();
         } else {

@@ -125,18 +125,18 @@ impl Feed {
         }
     }
 
-    /// Waits until QEMU should be read on: while many pages are dirty, those that it names again would only be named twice.
+    /// QEMU should be read on: while many pages are dirty, those that it names again would only be named twice.
+    #[must_use]
+    pub fn has_appetite(&self) -> bool {
+        has_appetite(&mut lock(&self.shared.book), self.shared.now())
+    }
+
+    /// Waits until QEMU should be read on.
     ///
     /// # Errors
     /// [`Closed`].
     pub fn wait_for_appetite(&self) -> Result<(), Closed> {
-        self.wait_until(|book, now| {
-            let wire = book.flight.rates(now).map(|rates| rates.wire);
-            let latency = book.flight.latency();
-            let round_trip = latency.map_or(Duration::ZERO, |latency| latency.least);
-            let engine = book.engine.as_mut();
-            engine.is_none_or(|engine| engine.wants_more(now, wire, round_trip))
-        })
+        self.wait_until(has_appetite)
     }
 
     /// The guest stands still, and QEMU has named all that is dirty: waits until each page has been taken into a batch.
@@ -179,4 +179,12 @@ impl Feed {
     pub fn batches(&self) -> u64 {
         lock(&self.shared.book).flight.next()
     }
+}
+
+fn has_appetite(book: &mut Book, now: Duration) -> bool {
+    let wire = book.flight.rates(now).map(|rates| rates.wire);
+    let latency = book.flight.latency();
+    let round_trip = latency.map_or(Duration::ZERO, |latency| latency.least);
+    let engine = book.engine.as_mut();
+    engine.is_none_or(|engine| engine.wants_more(now, wire, round_trip))
 }

@@ -1,7 +1,7 @@
 //! What the session can expect, from what it has seen: rates, what remains, how long it will take.
 //!
 //! ```text
-//!   delivered   ──▁▃▅▅▅▅▅▅    bytes per second over the last 200 ms in which something waited for the link: what it can do
+//!   delivered   ──▁▃▅▅▅▅▅▅    bytes per second over the last 200 ms or more in which something waited for the link: what it can do
 //!   dirtied     rounds: what one holds was dirtied while the one before it was written
 //!   remaining   in flight + what the next round will hold
 //!   blackout    remaining ÷ delivered rate + device state
@@ -186,7 +186,8 @@ impl Forecast {
 
     /// A link that was not kept busy lately can still do what it did when it was, and what it does now it can do as well.
     fn rate(&self, bytes: impl Fn(&Stretch) -> u64) -> Option<u64> {
-        self.full.rate(&bytes).max(self.busy.rate(&bytes))
+        let full = self.full.is_full().then(|| self.full.rate(&bytes));
+        full.flatten().max(self.busy.rate(&bytes))
     }
 
     /// Bytes of guest memory that the guest dirties in a second: as QEMU says, or as rounds show.

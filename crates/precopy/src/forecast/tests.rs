@@ -38,6 +38,30 @@ fn the_rate_is_that_of_the_last_200_ms() {
 }
 
 #[test]
+fn a_slow_link_that_delivers_in_lumps_is_not_a_fast_one() {
+    let mut forecast = forecast();
+    let mut sample = Sample {
+        in_flight: MIB,
+        ..Sample::default()
+    };
+    // 800 KB/s: two lanes bring a batch each, nearly at once.
+    let lump = 160_000;
+    for step in 0..400 {
+        if matches!(step % 40, 19 | 21) {
+            sample.delivered_raw += 4 * lump;
+            sample.delivered_wire += lump;
+        }
+        // For something to wait is new.
+        sample.waiting = step > 370;
+        forecast.sample(ms(step * 10), sample);
+        if step > 100 {
+            let rate = forecast.wire_rate().unwrap();
+            assert!((600_000..1_100_000).contains(&rate), "{step}: {rate}");
+        }
+    }
+}
+
+#[test]
 fn an_idle_link_is_not_a_slow_one() {
     let mut forecast = forecast();
     let mut sample = Sample::default();

@@ -97,6 +97,20 @@ fn a_guest_moves_only_because_its_hot_pages_wait() {
 }
 
 #[test]
+fn sections_from_before_qemu_looked_do_not_say_that_the_guest_writes_nothing() {
+    // As many as fit into a socket.
+    let mut world = World::new(Guest::database(500, 2000), Link::mbit(200, 0), 100);
+    world.blind = 500;
+    let moved = world.run(MOST).unwrap();
+    assert!(moved.blackout <= 100, "{moved:?}");
+    // A guest that never converges.
+    let mut world = World::new(Guest::database(4000, 0), Link::mbit(20, 0), ASKED);
+    world.blind = 500;
+    world.run(MOST).ok_or("it never ends").unwrap_err();
+    assert_ne!(world.decision, Decision::Open);
+}
+
+#[test]
 fn the_guest_stands_still_for_no_longer_than_asked() {
     type Make = fn() -> Guest;
     let guests: [(Make, u64); 4] = [

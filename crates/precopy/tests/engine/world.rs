@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) gate: Gate,
     pub(crate) convergence: Convergence,
     pub(crate) engine: Engine,
+    /// Sections without a page that QEMU writes after its first pass, before it looks for dirty pages.
+    pub(crate) blind: u64,
     /// Hot pages may wait.
     pub(crate) patient: bool,
     pub(crate) now: u64,
@@ -173,6 +175,7 @@ impl World {
             link,
             gate,
             convergence: Convergence::new(IfNotConverging::Keep),
+            blind: 0,
             patient: true,
             now: 0,
             rounds: Rounds::new(0),
@@ -245,6 +248,9 @@ impl World {
                 return;
             }
             self.qemu.section = Some(self.now);
+            if self.blind == 0 {
+                self.rounds.caught_up();
+            }
         }
         for _ in 0..QEMU {
             let Some(page) = self.qemu.dirty.pop_front() else {
@@ -265,7 +271,10 @@ impl World {
             let ended = self.rounds.section_end();
             ended.into_iter().for_each(|round| self.round(round));
         }
-        if self.qemu.dirty.is_empty() && self.stopped.is_none() {
+        if self.qemu.dirty.is_empty() {
+            self.blind = self.blind.saturating_sub(1);
+        }
+        if self.qemu.dirty.is_empty() && self.stopped.is_none() && self.blind == 0 {
             // It looks for dirty pages, and stops the guest if it may.
             self.qemu.dirty = std::mem::take(&mut self.qemu.unseen).into_iter().collect();
             if self.decision == Decision::Open && self.now > 10 {
@@ -390,6 +399,9 @@ impl World {
         }
         self.decision = self.gate.decide(now);
         self.engine.hurry(self.decision.hurries());
+        if let Remedy::Throttle { percent } = self.remedy {
+            self.convergence.throttled(now, percent);
+        }
         self.remedy = self.convergence.consider(now, &self.gate, self.decision);
     }
 

@@ -23,6 +23,8 @@ pub struct Migration {
     pub expected_downtime_ms: Option<u64>,
     /// How long the migration has taken so far, in milliseconds.
     pub total_ms: Option<u64>,
+    /// For how many hundredths of the time QEMU stops the guest's processors, while it does.
+    pub throttled_percent: Option<u8>,
     /// Why this guest cannot be migrated; empty when it can.
     pub blocked_reasons: Vec<String>,
 }
@@ -118,6 +120,8 @@ impl Migration {
             downtime_ms: number("downtime"),
             expected_downtime_ms: number("expected-downtime"),
             total_ms: number("total-time"),
+            throttled_percent: number("cpu-throttle-percentage")
+                .and_then(|percent| u8::try_from(percent).ok()),
             blocked_reasons: answer["blocked-reasons"]
                 .as_array()
                 .into_iter()

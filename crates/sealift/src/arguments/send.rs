@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sealift_qemu::Address;
 
-use super::{Endpoint, Identity, Output, Records, Transfer, Verify, qmp};
+use super::{Endpoint, Identity, IfNotConverging, Output, Records, Transfer, Verify, qmp};
 use crate::outcome::{Ending, Fault, Kind};
 use crate::reporter::Stdout;
 
@@ -116,6 +116,12 @@ impl Arguments {
                 "--verify full compares two guests' memories, and a file is none",
                 "leave it out: what is in a file is verified when it is restored",
             ),
+            (None, Some(_), _) if self.transfer.if_not_converging != IfNotConverging::Keep => {
+                wrong(
+                    "--if-not-converging is for guests that move: QEMU stops one that is saved when it likes",
+                    "leave it out; to save a guest that is too busy, stop it first",
+                )
+            }
             (None, Some(file), Some(recipient)) => Ok(Destination::File { file, recipient }),
             (None, _, _) => wrong(
                 "neither a receiver nor a file is named",

@@ -122,6 +122,10 @@ fn a_save_names_its_recipient() {
     let line = "--file web1.sealed --recipient b.pem --qmp /m --verify full";
     let refusal = send(line).destination().unwrap_err();
     assert_eq!(refusal.kind(), Kind::Usage);
+
+    let line = "--file web1.sealed --recipient b.pem --if-not-converging abort";
+    let refusal = send(line).destination().unwrap_err();
+    assert_eq!(refusal.kind(), Kind::Usage);
 }
 
 #[test]
@@ -131,11 +135,12 @@ fn a_migration_has_its_usual_values_and_takes_others() {
     assert_eq!(usual.transfer.suites(), Suite::ALL);
     assert_eq!(usual.transfer.verify, Verify::Pages);
     assert_eq!((usual.bandwidth, usual.transfer.lanes), (None, None));
+    assert_eq!(usual.transfer.if_not_converging, IfNotConverging::Keep);
     assert!(!usual.no_live && !usual.keep_source && !usual.output.json);
 
     let other = migrate(
         "--qmp m.sock --to [::1]:1 --max-downtime 50ms --bandwidth 500Mbit --lanes 256 --suite p256 --verify full \
-         --no-live --keep-source --json -v --journal /j",
+         --no-live --keep-source --json -v --journal /j --if-not-converging throttle",
     );
     assert_eq!(other.qmp, Address::Unix("m.sock".into()));
     assert_eq!(other.transfer.max_downtime(), Duration::from_millis(50));
@@ -145,6 +150,7 @@ fn a_migration_has_its_usual_values_and_takes_others() {
     assert_eq!(other.transfer.verify, Verify::Full);
     assert!(other.no_live && other.keep_source && other.output.json && other.output.verbose);
     assert_eq!(other.records.journal, Some("/j".into()));
+    assert_eq!(other.transfer.if_not_converging, IfNotConverging::Throttle);
 }
 
 #[test]
@@ -191,6 +197,14 @@ fn what_contradicts_itself_or_lacks_something_is_refused() {
         ),
         ("send --to b --guest web1 --qmp /m", ArgumentConflict),
         ("send --to b --verify full", MissingRequiredArgument),
+        (
+            "send --to b --if-not-converging throttle",
+            MissingRequiredArgument,
+        ),
+        (
+            "migrate --qmp /m --to b --if-not-converging no",
+            InvalidValue,
+        ),
         ("send --to b:0", ValueValidation),
         ("migrate --to b", MissingRequiredArgument),
         ("migrate --qmp /m", MissingRequiredArgument),

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use sealift::event::Stage;
 use sealift::outcome::Ending;
 use sealift_net::outbound::{self, Outbound};
+use sealift_precopy::Remedy;
 use sealift_qemu::machine::MigrationStatus;
 use sealift_session::control::{Direction, Epoch, ErrorKind, Failure, Fault, Message, StageChange};
 use sealift_session::handoff::source::{self as handoff, Action, Event, Outcome, SourceHandoff};
@@ -348,10 +349,15 @@ impl Carry {
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
         let standing = self.outbound.standing();
-        let running = self.handoff.stage() == handoff::Stage::PreCopy;
-        if running && self.pace.adjust(&standing) {
-            // An error is the end of QEMU's channel, which is told elsewhere.
-            let _ = self.reins.return_path.open_gate();
+        if self.handoff.stage() == handoff::Stage::PreCopy {
+            let adjusted = self.pace.adjust(&standing);
+            if adjusted.opens {
+                // An error is the end of QEMU's channel, which is told elsewhere.
+                let _ = self.reins.return_path.open_gate();
+            }
+            if let Some(failed) = self.remedy(adjusted.remedy) {
+                return Some(failed);
+            }
         }
         let (may_wait, hurry) = self.pace.at_the_gate();
         self.outbound
@@ -362,6 +368,24 @@ impl Carry {
             self.story.progress(&standing, &self.pace);
         }
         self.tie.tend().err().map(Event::Lost)
+    }
+
+    /// Does what is to be done about a guest that does not converge.
+    fn remedy(&mut self, remedy: Remedy) -> Option<Event> {
+        match remedy {
+            Remedy::None => None,
+            Remedy::Throttle { percent } => {
+                if self.reins.throttle(percent, &self.story.voice) {
+                    self.story.throttled(percent);
+                }
+                None
+            }
+            Remedy::Abort { why } => Some(Event::Failed(failure(
+                ErrorKind::Convergence,
+                Fault::Guest,
+                &why.to_string(),
+            ))),
+        }
     }
 
     /// Does what the machine says, in its order. Returns how it ended, if it has.

@@ -284,7 +284,7 @@ impl Filling {
     fn tick(&mut self) -> Option<Ending> {
         let standing = self.outbound.standing();
         // The gate is not held: nobody has to be ready at the other end.
-        let _ = self.pace.adjust(&standing);
+        self.pace.adjust(&standing);
         self.outbound.set_window(self.pace.window());
         if self.told.elapsed() >= TELL && self.kept.is_none() {
             self.told = Instant::now();

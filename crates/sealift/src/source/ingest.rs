@@ -9,7 +9,8 @@
 //!                                                 Feed.submit              waits for the window
 //! ```
 //!
-//! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections.
+//! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections. What it has written in the meantime is old
+//! by then, and is read in one go, for its next word.
 //!
 //! At the end of RAM's last section a barrier goes in: the receiver lets nothing behind it through before both version maps are equal.
 
@@ -199,6 +200,7 @@ impl Ingest {
         loop {
             self.take_apart(&mut intake)?;
             match intake.read(self.patience()) {
+                Ok(ReadOutcome::Bytes(_)) if intake.waited() => self.pace.caught_up(),
                 Ok(ReadOutcome::Bytes(_)) => {}
                 Ok(ReadOutcome::Quiet) => {
                     self.submit()?;
@@ -398,8 +400,12 @@ impl Ingest {
         if self.trust.is_none() {
             return Ok(());
         }
-        self.submit()?;
         self.tell_marks()?;
+        if self.feed.has_appetite() {
+            return Ok(());
+        }
+        self.submit()?;
+        self.pace.fell_behind();
         Ok(self.feed.wait_for_appetite()?)
     }
 
@@ -459,6 +465,8 @@ impl Ingest {
 
     fn submit(&mut self) -> Result<(), End> {
         if !self.draft.is_empty() {
+            // It may have to wait.
+            self.pace.fell_behind();
             self.feed.submit(&mut self.draft)?;
         }
         Ok(())

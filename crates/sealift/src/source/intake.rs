@@ -16,6 +16,7 @@ pub(crate) struct Intake {
     half: ReadHalf,
     buffer: Box<[u8]>,
     filled: std::ops::Range<usize>,
+    waited: bool,
 }
 
 impl Intake {
@@ -24,6 +25,7 @@ impl Intake {
             half,
             buffer: vec![0; ROOM].into_boxed_slice(),
             filled: 0..0,
+            waited: false,
         }
     }
 
@@ -44,10 +46,19 @@ impl Intake {
             self.filled = 0..self.filled.len();
         }
         let room = self.buffer.get_mut(self.filled.end..).unwrap_or_default();
-        let outcome = self.half.read_within(room, patience)?;
+        let mut outcome = self.half.read_within(room, Some(Duration::ZERO))?;
+        self.waited = outcome == ReadOutcome::Quiet;
+        if self.waited && patience != Some(Duration::ZERO) {
+            outcome = self.half.read_within(room, patience)?;
+        }
         if let ReadOutcome::Bytes(read) = outcome {
             self.filled.end += read;
         }
         Ok(outcome)
+    }
+
+    /// Nothing was there when the last read began: what it brought was written after that.
+    pub(crate) const fn waited(&self) -> bool {
+        self.waited
     }
 }

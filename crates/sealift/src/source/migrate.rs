@@ -7,6 +7,7 @@ use sealift::arguments::migrate::Arguments;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_pages::PageSize;
+use sealift_precopy::IfNotConverging;
 use sealift_qemu::machine::{Machine, MigrationStatus};
 use tokio::sync::mpsc;
 
@@ -139,11 +140,12 @@ async fn order(way: Way, prepared: Prepared, live: bool, signals: Signals) -> En
     };
     let max_downtime = way.max_downtime;
     let switchover_ack = asking.negotiated.destination().switchover_ack;
+    let throttle = way.if_not_converging == IfNotConverging::Throttle;
     let pause = !live && asked.running;
     let way = Way { pause, ..way };
     let set = monitor
         .ask(move |machine| {
-            set_up(machine, max_downtime, switchover_ack)?;
+            set_up(machine, max_downtime, switchover_ack, throttle)?;
             if pause {
                 machine.stop()?;
             }

@@ -30,6 +30,7 @@ mod send;
 mod setup;
 mod story;
 mod tail;
+mod throttle;
 mod trust;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ use sealift_identity::{Pki, Side};
 use sealift_net::outbound::{Compression, Lane};
 use sealift_net::target::Target;
 use sealift_pages::PageSize;
+use sealift_precopy::IfNotConverging;
 use sealift_qemu::Address;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_session::control::{Admission, LaneCount, Role, SessionId};
@@ -74,6 +76,7 @@ use story::{Facts, Story};
 pub(crate) use link::seed;
 pub(crate) use migrate::run as migrate;
 pub(crate) use send::run as send;
+pub(crate) use throttle::PARAMETERS as THROTTLE;
 
 /// Lanes unless the operator says otherwise. One TCP connection is bound by one core and by one loss; two are not, and more helped
 /// nothing on the links that were measured.
@@ -86,6 +89,7 @@ pub(crate) struct Way {
     journals: PathBuf,
     voice: Voice,
     max_downtime: Duration,
+    if_not_converging: IfNotConverging,
     /// The guest's name, when QEMU cannot be asked.
     name: Option<String>,
     /// QEMU stays when the guest has gone.
@@ -124,6 +128,7 @@ impl Way {
             journals: journals::directory(journal).map_err(|error| host(&error))?,
             voice: Voice::of_command(reporter),
             max_downtime: transfer.max_downtime(),
+            if_not_converging: transfer.if_not_converging.into(),
             name: None,
             keep: true,
             bandwidth: None,
@@ -431,9 +436,11 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         further,
         reach: found.reach,
         max_downtime: way.max_downtime,
+        if_not_converging: way.if_not_converging,
         bandwidth: way.bandwidth,
         contents: way.order.contents,
         compression: Compression::Adaptive,
+        asked: monitor.is_some(),
         watch_for_the_end: false,
         voice: way.voice.of(session),
     };

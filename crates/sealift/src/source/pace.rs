@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use sealift_net::outbound::Standing;
 use sealift_pages::{Address, PageSize};
-use sealift_precopy::{Decision, Forecast, Gate, QemuView, Round, Rounds, Sample, Why};
+use sealift_precopy::{
+    Convergence, Decision, Forecast, Gate, IfNotConverging, QemuView, Remedy, Round, Rounds,
+    Sample, Why,
+};
 use sealift_qemu::machine::Migration;
 use sealift_session::flight::WINDOW_MAX;
 
@@ -35,6 +38,8 @@ const BATCHES: u64 = 16;
 const BATCH_MIN: u64 = 256 << 10;
 /// The largest: what a batch may hold.
 const BATCH_MAX: u64 = 1 << 20;
+/// QEMU's count of looks for dirty pages when it begins: the first one finds all of memory.
+const FIRST_LOOK: u64 = 1;
 /// Guest memory in a multifd packet: QEMU's `MULTIFD_PACKET_SIZE`.
 const PACKET: u64 = 512 << 10;
 
@@ -55,13 +60,25 @@ pub(crate) struct Pace {
 struct State {
     rounds: Rounds,
     gate: Gate,
+    convergence: Convergence,
     opened: bool,
     /// It is open, or is about to be.
     hurries: bool,
     /// QEMU waits for the gate.
     gated: bool,
+    /// QEMU has looked for dirty pages since it began with all of memory, or cannot be asked. In its first moments it does not, however little is left.
+    looked: bool,
     /// Rounds that ended and were not told.
     ended: Vec<Round>,
+}
+
+/// What follows from what was delivered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adjusted {
+    /// The gate has just opened.
+    pub(crate) opens: bool,
+    /// What is to be done about a guest that does not converge.
+    pub(crate) remedy: Remedy,
 }
 
 /// What is known of the guest's pace.
@@ -75,12 +92,18 @@ pub(crate) struct Outlook {
     pub(crate) wire_rate: u64,
     pub(crate) raw_rate: u64,
     /// Why the gate is held, if it is for a reason that will not pass by itself.
-    pub(crate) stuck: Option<String>,
+    pub(crate) stuck: Option<Why>,
 }
 
 impl Pace {
-    /// Of a guest with so many bytes of memory.
-    pub(crate) fn new(memory: u64, page_size: PageSize, max_downtime: Duration) -> Self {
+    /// Of a guest with so many bytes of memory, whose QEMU is asked how its migration stands or is not.
+    pub(crate) fn new(
+        memory: u64,
+        page_size: PageSize,
+        max_downtime: Duration,
+        if_not_converging: IfNotConverging,
+        asked: bool,
+    ) -> Self {
         let forecast = Forecast::new(memory, page_size);
         Self {
             start: Instant::now(),
@@ -88,9 +111,11 @@ impl Pace {
                 rounds: Rounds::new(0),
                 // QEMU is always read as fast as the link carries it: it has seen what that is.
                 gate: Gate::new(max_downtime, Duration::ZERO, forecast),
+                convergence: Convergence::new(if_not_converging),
                 opened: false,
                 hurries: false,
                 gated: false,
+                looked: !asked,
                 ended: Vec::new(),
             }),
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
@@ -124,6 +149,19 @@ impl Pace {
         any
     }
 
+    /// All that QEMU had written was read.
+    pub(crate) fn caught_up(&self) {
+        let mut state = lock(&self.state);
+        if state.looked {
+            state.rounds.caught_up();
+        }
+    }
+
+    /// QEMU is not read for a while.
+    pub(crate) fn fell_behind(&self) {
+        lock(&self.state).rounds.fell_behind();
+    }
+
     /// A section of RAM is over. Returns whether a round ended with it.
     pub(crate) fn section_ended(&self) -> bool {
         let mut state = lock(&self.state);
@@ -143,18 +181,26 @@ impl Pace {
 
     /// What QEMU says of its migration.
     pub(crate) fn qemu_says(&self, migration: &Migration) {
+        let now = self.start.elapsed();
+        let mut state = lock(&self.state);
+        if let Some(percent) = migration.throttled_percent {
+            state.convergence.throttled(now, percent);
+        }
         if let Some(ram) = migration.ram {
             let view = QemuView {
                 remaining: ram.remaining,
                 dirty_pages_rate: ram.dirty_pages_rate,
             };
-            let now = self.start.elapsed();
-            lock(&self.state).gate.forecast_mut().qemu(now, view);
+            state.looked |= ram.dirty_sync_count > FIRST_LOOK;
+            // Until then it says of the end of its first pass that nothing remains.
+            if state.looked {
+                state.gate.forecast_mut().qemu(now, view);
+            }
         }
     }
 
-    /// Takes in what was delivered. Returns whether the gate has just opened.
-    pub(crate) fn adjust(&self, standing: &Standing) -> bool {
+    /// Takes in what was delivered.
+    pub(crate) fn adjust(&self, standing: &Standing) -> Adjusted {
         let now = self.start.elapsed();
         let mut state = lock(&self.state);
         let current = state.rounds.current();
@@ -184,7 +230,12 @@ impl Pace {
         self.follow(rate, state.gated, most);
         let decision = state.gate.decide(now);
         state.hurries = decision.hurries();
-        decision == Decision::Open && !std::mem::replace(&mut state.opened, true)
+        let State {
+            gate, convergence, ..
+        } = &mut *state;
+        let remedy = convergence.consider(now, gate, decision);
+        let opens = decision == Decision::Open && !std::mem::replace(&mut state.opened, true);
+        Adjusted { opens, remedy }
     }
 
     /// How many bytes on the wire pages may cost that wait for the guest's stop, and whether that is near.
@@ -260,12 +311,12 @@ impl Pace {
             blackout: forecast.blackout(now),
             wire_rate: forecast.wire_rate().unwrap_or(0),
             raw_rate: forecast.delivered_rate().unwrap_or(0),
-            stuck: match decision {
+            stuck: state.gate.not_converging(now).or(match decision {
                 Decision::Hold {
-                    why: why @ (Why::NotConverging { .. } | Why::DowntimeTooShort { .. }),
-                } => Some(why.to_string()),
+                    why: why @ Why::DowntimeTooShort { .. },
+                } => Some(why),
                 _ => None,
-            },
+            }),
         }
     }
 }

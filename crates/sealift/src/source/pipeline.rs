@@ -12,7 +12,7 @@ use std::time::Duration;
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift_net::outbound::{self, Compression, Direct, Feed, Lane, Outbound, Plan};
 use sealift_pages::{Draft, Layout, PageSize, WINDOW_MEMORY};
-use sealift_precopy::{Engine, VersionMap};
+use sealift_precopy::{Engine, IfNotConverging, VersionMap};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::ram::Reach;
 use sealift_seal::Keyed;
@@ -51,10 +51,13 @@ pub(super) struct Pipeline {
     /// With direct access.
     pub(super) reach: Option<Arc<Reach>>,
     pub(super) max_downtime: Duration,
+    pub(super) if_not_converging: IfNotConverging,
     pub(super) bandwidth: Option<u64>,
     /// Bytes of contents to remember, windows included.
     pub(super) contents: u64,
     pub(super) compression: Compression,
+    /// QEMU is asked how its migration stands.
+    pub(super) asked: bool,
     /// Nobody else will say that the whole stream has come.
     pub(super) watch_for_the_end: bool,
     pub(super) voice: Voice,
@@ -74,7 +77,13 @@ impl Pipeline {
             .collect();
         let names: Arc<[Vec<u8>]> = blocks.iter().map(|block| block.name().to_vec()).collect();
         let memory = blocks.iter().map(|block| block.length()).sum();
-        let pace = Arc::new(Pace::new(memory, self.page_size, self.max_downtime));
+        let pace = Arc::new(Pace::new(
+            memory,
+            self.page_size,
+            self.max_downtime,
+            self.if_not_converging,
+            self.asked,
+        ));
         let workers = crate::workers();
         let windows = self.layout.agreed().windows.min(workers as u64) * WINDOW_MEMORY;
         let (events, from_outbound) = mpsc::unbounded_channel();

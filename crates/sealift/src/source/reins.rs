@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  return path   SHUT: it may complete
-//!  QMP           cancel, cont, quit; its memory, when that is compared
+//!  QMP           cancel, cont, quit; a slower guest; its memory, when that is compared
 //!  channels      closed: it gives up, if it has not completed
 //! ```
 
@@ -18,7 +18,8 @@ use tokio::task::JoinHandle;
 
 use super::guest;
 use super::return_path::ReturnPath;
-use crate::ending::failure;
+use super::throttle;
+use crate::ending::{failure, whole};
 use crate::memory::Memory;
 use crate::monitor::Monitor;
 use crate::under_way::UnderWay;
@@ -45,6 +46,8 @@ pub(crate) struct Reins {
     streamed: Option<RunState>,
     /// It ran, and this program paused it, to go on at the destination.
     paused_for_the_move: bool,
+    /// For how many hundredths of the time its processors are to be stopped.
+    throttled: u8,
     /// Orders that are under way.
     pending: Vec<JoinHandle<()>>,
 }
@@ -69,6 +72,7 @@ impl Reins {
             run_state,
             streamed: None,
             paused_for_the_move,
+            throttled: 0,
             pending: Vec::new(),
         };
         (this, looks)
@@ -158,6 +162,28 @@ impl Reins {
                 ))
             })
         });
+    }
+
+    /// The guest is slowed: its processors are to be stopped for so many per cent of the time. Returns whether that is another order than the last
+    /// one.
+    pub(crate) fn throttle(&mut self, percent: u8, voice: &Voice) -> bool {
+        let Some(monitor) = self.monitor.clone() else {
+            return false;
+        };
+        if std::mem::replace(&mut self.throttled, percent) == percent {
+            return false;
+        }
+        let voice = voice.clone();
+        self.pending.push(tokio::spawn(async move {
+            let set = monitor.ask(move |machine| throttle::set(machine, percent));
+            if let Err(error) = set.await {
+                voice.warn(format!(
+                    "the source's QEMU does not slow the guest: {}",
+                    whole(&error)
+                ));
+            }
+        }));
+        true
     }
 
     /// The guest stays: QEMU gives up.

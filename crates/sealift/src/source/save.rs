@@ -20,6 +20,7 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::Recipient;
 use sealift_net::outbound::Compression;
+use sealift_precopy::IfNotConverging;
 use sealift_qemu::channel::{Channel, Closer, WriteHalf};
 use sealift_seal::Suite;
 use sealift_session::control::SessionId;
@@ -213,9 +214,11 @@ impl Save<'_> {
             further,
             reach: None,
             max_downtime: self.arguments.transfer.max_downtime(),
+            if_not_converging: IfNotConverging::Keep,
             bandwidth: None,
             contents: self.arguments.transfer.memory_budget.for_contents(),
             compression: Compression::Level(LEVEL),
+            asked: false,
             watch_for_the_end: true,
             voice: story.voice.clone(),
         };

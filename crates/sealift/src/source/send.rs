@@ -16,7 +16,7 @@ use super::channels::Channels;
 use super::guest::Asked;
 use super::{
     Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, page_size, read_prologue,
-    save,
+    save, throttle,
 };
 use crate::ending;
 use crate::monitor::Monitor;
@@ -132,22 +132,34 @@ async fn session(
         prepared = prepared => prepared,
         () = signals.next() => Err(cancelled()),
     };
+    let mut before = None;
     let ending = match prepared {
         Ok((prologue, monitor, asked, asking)) => {
-            let qemu = Qemu {
-                prologue,
-                write,
-                closers: Arc::new(Mutex::new(vec![closer.clone()])),
-                further,
-                monitor,
-                asked,
-            };
-            go(way, asking, qemu, signals).await
+            match throttle::ready(way.if_not_converging, monitor.as_ref()).await {
+                Ok(readied) => {
+                    before = monitor.clone().zip(readied);
+                    let qemu = Qemu {
+                        prologue,
+                        write,
+                        closers: Arc::new(Mutex::new(vec![closer.clone()])),
+                        further,
+                        monitor,
+                        asked,
+                    };
+                    go(way, asking, qemu, signals).await
+                }
+                Err(ending) => asking.decline(ending).await,
+            }
         }
         Err(ending) => ending,
     };
     // QEMU then gives up, if it has not completed, and the guest runs on.
     closer.close();
+    if let Some((monitor, before)) = before
+        && !monitor.ends_within(Duration::ZERO).await
+    {
+        before.put_back(&monitor, &way.voice).await;
+    }
     ending
 }
 

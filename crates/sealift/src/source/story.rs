@@ -9,6 +9,7 @@ use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift::report::{HandOff, Opaque, Pages, Records, Report};
 use sealift_net::outbound::Standing;
 use sealift_pages::Algorithm;
+use sealift_precopy::Why;
 use sealift_qemu::machine::Migration;
 use sealift_seal::Suite;
 use sealift_session::clock::Offset;
@@ -17,6 +18,9 @@ use sealift_session::handoff::source::Outcome;
 
 use super::pace::{Outlook, Pace};
 use crate::voice::Voice;
+
+/// What can be done about a guest that does not converge.
+const MORE_OR_LESS: &str = "allow a longer --max-downtime, give the link more bandwidth, or slow the guest: --if-not-converging throttle";
 
 /// The session as it is told.
 pub(crate) struct Story {
@@ -145,6 +149,13 @@ impl Story {
         );
     }
 
+    /// The guest is slowed, or more than before.
+    pub(crate) fn throttled(&self, percent: u8) {
+        self.voice.warn(format!(
+            "the guest changes its memory faster than the link carries the changes: its processors are stopped for {percent} % of the time until it moves"
+        ));
+    }
+
     pub(crate) fn progress(&mut self, standing: &Standing, pace: &Pace) {
         for round in pace.take_rounds() {
             self.rounds += 1;
@@ -156,10 +167,15 @@ impl Story {
             }));
         }
         let outlook = pace.outlook();
-        if let Some(why) = outlook.stuck.clone()
+        // QEMU decides itself when a guest that is saved is stopped.
+        if let Some(why) = outlook.stuck
+            && self.facts.peer.is_some()
             && !std::mem::replace(&mut self.warned_stuck, true)
         {
-            self.voice.warn(why);
+            self.voice.warn(match why {
+                Why::NotConverging { .. } => format!("{why}; {MORE_OR_LESS}"),
+                _ => why.to_string(),
+            });
         }
         let Outlook {
             round,
@@ -234,6 +250,9 @@ impl Story {
                 if why.kind == ErrorKind::Cancelled && self.teller == Teller::Peer {
                     ending =
                         Ending::new(Kind::StillAtSource, why.message.as_str()).fault(Fault::Peer);
+                }
+                if why.kind == ErrorKind::Convergence {
+                    ending = ending.advice(MORE_OR_LESS);
                 }
                 if stopped {
                     ending.guest_stopped()
