@@ -19,9 +19,8 @@ use crate::listing::Listing;
 use crate::record::Origin;
 use crate::store::{Found, Page, Sent, Store};
 
-/// A patch is worth it up to this part of a page. Pages of a guest compress to a fourth by and large, with more work than a patch is; and a patch is
-/// compressed with the rest.
-const WORTH: usize = 4;
+/// A patch is worth it up to this part of a page. It is compressed with the rest as the page would be, but for words, whose bytes are not taken apart in it.
+const WORTH: usize = 2;
 
 /// Finds what was sent before.
 pub struct Finder {

@@ -202,9 +202,9 @@ fn a_difference_that_is_hardly_shorter_than_the_page_is_not_worth_it() {
         draft
     };
     source.send(0, changed(0));
-    assert_eq!(source.send(1, changed(900)).2.delta.pages, 1);
+    assert_eq!(source.send(1, changed(1900)).2.delta.pages, 1);
     assert_eq!(source.send(2, changed(0)).2.delta.pages, 1);
-    assert_eq!(source.send(3, changed(1100)).2.literal.pages, 1);
+    assert_eq!(source.send(3, changed(2100)).2.literal.pages, 1);
 }
 
 #[test]
