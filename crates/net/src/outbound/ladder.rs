@@ -5,7 +5,7 @@
 //!    lanes have time, workers are busy              ──▶ a step down
 //!
 //!    level 1 ◀──▶ level 3 ◀──▶ level 3, going on a window
-//!                    └──────────────┴ not smaller by 3 % than the step below? down again, and for long
+//!          └─────────┴──────────────┴ not smaller by enough than the step below? down again, and for long
 //! ```
 //!
 //! Whether a lane is busy is told by its socket, in which little may wait unsent: a link that is full holds up whoever writes, and a receiver that is slow does not,
@@ -43,6 +43,8 @@ struct Step {
     costs: u32,
     /// Batches that go this way before it is looked at what it brings.
     warm: u32,
+    /// It is kept when it leaves at most so many parts of a thousand: its work is what the guest or QEMU may need.
+    leaves: u64,
 }
 
 const LADDER: [Step; 3] = [
@@ -51,12 +53,15 @@ const LADDER: [Step; 3] = [
         far: false,
         costs: 10,
         warm: 0,
+        leaves: 1000,
     },
     Step {
         level: FAR_LEVEL,
         far: false,
         costs: 13,
         warm: 0,
+        // Where it brings less, as on pages of words, it also costs less: a tenth of zstd's time.
+        leaves: 995,
     },
     Step {
         level: FAR_LEVEL,
@@ -64,8 +69,12 @@ const LADDER: [Step; 3] = [
         costs: 20,
         // What a window looks back on has to be there first.
         warm: 32,
+        // Twice the time, and memory at both ends.
+        leaves: 970,
     },
 ];
+/// Where it begins: what limits is not known yet, and a quarter of a second's work at a higher level is soon made up for.
+const FIRST: usize = 1;
 /// zstd's level within windows.
 pub(super) const FAR_LEVEL: i32 = 3;
 /// How long is looked at what waits for what: some batches of a slow link, and a small part of any migration.
@@ -76,12 +85,10 @@ const IDLE: u128 = 40;
 /// Parts in a hundred of their time that workers may work after a step up, and do before one down.
 const BUSY: u128 = 85;
 /// Of so many batches one is compressed as the step below would as well.
-const EVERY: u32 = 8;
+const EVERY: u32 = 4;
 /// So many are compared before it is decided.
-const COMPARED: u32 = 6;
-/// A step is kept when it leaves at most so many parts of a hundred: it costs work that the guest or QEMU may need, and windows also memory at both ends.
-const WORTH: u64 = 97;
-/// Batches after which a step is tried again: another part of the guest may be another matter.
+const COMPARED: u32 = 4;
+/// Batches after which a step is tried or compared again: another part of the guest may be another matter.
 const AGAIN: u32 = 1024;
 
 /// Follows what limits the session.
@@ -108,6 +115,8 @@ struct Trial {
     below: u64,
     /// It did not pay: so many batches until it is tried again.
     rest: u32,
+    /// It paid: so many batches until it is compared again.
+    settled: u32,
 }
 
 impl Ladder {
@@ -118,7 +127,7 @@ impl Ladder {
             workers: many(workers),
             lanes: many(lanes),
             windows,
-            step: 0,
+            step: FIRST,
             since: Duration::ZERO,
             working: Duration::ZERO,
             writing: Duration::ZERO,
@@ -133,10 +142,12 @@ impl Ladder {
         } = LADDER[self.step];
         for trial in &mut self.trials {
             trial.rest = trial.rest.saturating_sub(1);
+            trial.settled = trial.settled.saturating_sub(1);
         }
         let trial = &mut self.trials[self.step];
         trial.batches = trial.batches.saturating_add(1);
-        let compared = trial.batches > warm && trial.batches.is_multiple_of(EVERY);
+        let compared =
+            trial.batches > warm && trial.settled == 0 && trial.batches.is_multiple_of(EVERY);
         let below = self.step.checked_sub(1).map(|step| LADDER[step].level);
         Way {
             level: Some(level),
@@ -163,11 +174,12 @@ impl Ladder {
         if trial.compared < COMPARED {
             return;
         }
-        let pays = trial.here * 100 <= trial.below * WORTH;
+        let pays = trial.here * 1000 <= trial.below * LADDER[step].leaves;
         *trial = Trial {
             // What is in the windows stays there.
             batches: if pays { LADDER[step].warm } else { 0 },
             rest: if pays { 0 } else { AGAIN },
+            settled: if pays { AGAIN } else { 0 },
             ..Trial::default()
         };
         if !pays {
@@ -266,6 +278,7 @@ mod tests {
     #[test]
     fn a_full_link_is_relieved_by_workers_that_have_time() {
         let mut session = Session::new(true);
+        session.look(20, 99);
         let looks = [LEVEL_3, FAR, FAR];
         assert_eq!(looks.map(|_| session.look(95, 20)), looks);
     }
@@ -273,6 +286,7 @@ mod tests {
     #[test]
     fn workers_that_would_not_keep_up_are_asked_for_no_more() {
         let mut session = Session::new(true);
+        assert_eq!(session.look(20, 99), LEVEL_1);
         assert_eq!(session.look(95, 80), LEVEL_1);
         assert_eq!(session.look(95, 60), LEVEL_3);
         assert_eq!(session.look(95, 60), LEVEL_3);
@@ -281,7 +295,6 @@ mod tests {
     #[test]
     fn a_link_that_has_time_gets_more_when_workers_have_none() {
         let mut session = Session::new(true);
-        session.look(95, 20);
         session.look(95, 20);
         // Neither is busy: something else limits, and nothing changes.
         assert_eq!(session.look(10, 20), FAR);
@@ -299,7 +312,6 @@ mod tests {
     #[test]
     fn windows_that_bring_nothing_are_left_and_tried_again_much_later() {
         let mut session = Session::new(true);
-        session.look(95, 20);
         assert_eq!(session.look(95, 20), FAR);
         // Alone, as the step below does it, and not before there is something to look back on.
         session.compares(100, Some(FAR_LEVEL), 990);
@@ -310,13 +322,16 @@ mod tests {
         assert_eq!(session.look(95, 20), FAR);
         session.compares(100, Some(FAR_LEVEL), 900);
         assert_eq!(session.look(95, 20), FAR, "these pay");
+        for _ in 0..AGAIN - 2 {
+            assert_eq!(session.ladder.next().compare, None);
+        }
+        session.compares(100, Some(FAR_LEVEL), 900);
     }
 
     #[test]
     fn a_level_that_brings_nothing_is_left() {
         let mut session = Session::new(true);
-        assert_eq!(session.look(95, 20), LEVEL_3);
-        session.compares(50, Some(1), 980);
+        session.compares(50, Some(1), 999);
         assert_eq!(session.look(95, 20), LEVEL_1);
         assert_eq!(session.look(95, 20), LEVEL_1);
     }
