@@ -154,8 +154,8 @@ impl Shared {
                 compare: None,
             },
             Compression::Adaptive => match self.effort(book, &job) {
-                Some(_) => lock(&self.ladder).next(),
-                None => Way::AS_IT_IS,
+                true => lock(&self.ladder).next(),
+                false => Way::AS_IT_IS,
             },
         };
         let window = if way.far { book.windows.pop() } else { None };
@@ -177,8 +177,8 @@ impl Shared {
         self.waiting.load(Ordering::Relaxed) > 0 || ready && !book.flight.has_room(DIRECT)
     }
 
-    /// At which level a batch is to be compressed, if at all.
-    fn effort(&self, book: &mut Book, job: &Job) -> Option<i32> {
+    /// Whether a batch is to be compressed.
+    fn effort(&self, book: &mut Book, job: &Job) -> bool {
         let (number, content) = match job {
             Job::Draft { number, draft, .. } => (*number, draft.content_len() as u64),
             Job::Pages { number, pages, .. } => {
