@@ -14,7 +14,6 @@ fuzz_target!(|input: &[u8]| {
     let agreed = Agreed {
         digest: Algorithm::Sha256,
         codecs: Codecs::ALL,
-        slots: 3,
         windows: 200,
         oldest: BATCH,
     };

@@ -238,7 +238,7 @@ def read(body, blocks, batch, agreed, left=None):
             raise Refused(0, "DigestNotAgreed")
         b.take(32)
         left = {"TooMuchContent": CONTENT, "TooManyZeros": ZEROS, "TooMuchRaw": LIMIT,
-                "TooManyRecords": RECORDS}
+                "TooManyRecords": RECORDS, "SecondWindow": 1}
     records, last = [], None
 
     def pay(reason, amount, at):
@@ -289,12 +289,16 @@ def read(body, blocks, batch, agreed, left=None):
                 raise Refused(at, "UnknownCodec")
             if codec not in agreed["codecs"]:
                 raise Refused(at, "CodecNotAgreed")
-            numbers = []
-            for bound, reason in ((agreed["slots"], "SlotNotAgreed"), (agreed["windows"], "WindowNotAgreed")):
-                at = b.at
-                numbers.append(b.varint())
-                if numbers[-1] > bound:
-                    raise Refused(at, reason)
+            slot_at = b.at
+            slot = b.varint()
+            window_at = b.at
+            window = b.varint()
+            if window > agreed["windows"]:
+                raise Refused(window_at, "WindowNotAgreed")
+            if (slot == 0) != (window == 0):
+                raise Refused(slot_at, "StraySlot")
+            if window:
+                pay("SecondWindow", 1, window_at)
             at = b.at
             raw = b.varint()
             if not 1 <= raw <= LIMIT:
@@ -305,7 +309,7 @@ def read(body, blocks, batch, agreed, left=None):
             if n == 0:
                 raise Refused(at, "EmptyGroup")
             data = b.take(n)
-            r = {"record": "group", "slot": numbers[0], "window": numbers[1], "raw_len": raw}
+            r = {"record": "group", "slot": slot, "window": window, "raw_len": raw}
             if data[:4] == bytes.fromhex("28b52ffd"):
                 inflated = zstd_undo(data)
                 if len(inflated) != raw:
@@ -421,8 +425,8 @@ def accepted():
         {"record": "literal", "page": [0, ZEROS], "seed": 7},
         *({"record": "same-as", "page": [0, ZEROS + n], "origin": [0, ZEROS], "age": 0} for n in range(1, CONTENT >> 16)),
     ]
-    plain = {"digest": 1, "codecs": [], "slots": 0, "windows": 0}
-    zstd = plain | {"codecs": [1], "slots": 2, "windows": 130}
+    plain = {"digest": 1, "codecs": [], "windows": 0}
+    zstd = plain | {"codecs": [1], "windows": 130}
     yield "nothing at all", 4096, plain, 0, [], {}
     yield "every record and every addressing", 4096, plain, 700, every, earlier
     yield "the same under BLAKE3", 4096, plain | {"digest": 2}, 700, every, earlier
@@ -464,7 +468,7 @@ def refused():
     yield "UnknownChannel", 1, "5080800401aa"
     yield "EmptyOpaque", 2, "500000"
     yield "UnknownCodec", 1, "70020000010100"
-    yield "SlotNotAgreed", 2, "70010100010100"
+    yield "StraySlot", 2, "70010100010100"
     yield "WindowNotAgreed", 3, "70010001010100"
     yield "RawLength", 4, "70010000000100"
     yield "RawLength", 4, "700100008180440100"
@@ -492,8 +496,8 @@ def tidy(pieces):
     return out
 
 
-LEAST = {"digest": 1, "codecs": [], "slots": 0, "windows": 0}
-REFUSED_AGREED = {"digest": 1, "codecs": [1], "slots": 0, "windows": 0}
+LEAST = {"digest": 1, "codecs": [], "windows": 0}
+REFUSED_AGREED = {"digest": 1, "codecs": [1], "windows": 0}
 
 
 def refused_otherwise():
@@ -503,6 +507,9 @@ def refused_otherwise():
     yield "DigestNotAgreed", 0, "02" + "00" * 32, REFUSED_AGREED
     yield "Truncated", 1, "01" + "00" * 31, REFUSED_AGREED
     yield "CodecNotAgreed", 34, header + "7001000001" + "01aa", LEAST
+    windows = REFUSED_AGREED | {"windows": 2}
+    yield "StraySlot", 35, header + "7001000101" + "01aa", windows
+    yield "SecondWindow", 43, header + "7001010101" + "01aa" + "7001010201" + "01aa", windows
 
 
 def make(kept):

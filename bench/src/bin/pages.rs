@@ -17,7 +17,8 @@ use sealift_bench::pages::{measure, table, ways};
 /// Measure the page pipeline alone, one thread there and back, each technique on and off. Run it with nothing else running.
 #[derive(Parser)]
 struct Arguments {
-    /// Main channels as they were captured, compressed by zstd when their names end in .zst. Without one, a made-up guest like "mix".
+    /// Main channels as they were captured, compressed by zstd when their names end in .zst; or, when they end in .raw, a guest's memory as QEMU's
+    /// pmemsave writes it. Without one, a made-up guest like "mix".
     files: Vec<PathBuf>,
     /// MiB of copies that the source keeps.
     #[arg(long, default_value_t = 512)]
@@ -65,7 +66,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         } else {
             stream
         };
-        let recorded = Recorded::of_stream(&stream).map_err(|error| format!("{name}: {error}"))?;
+        let recorded = if file.extension().is_some_and(|end| end == "raw") {
+            Recorded::of_memory(&stream)
+        } else {
+            Recorded::of_stream(&stream).map_err(|error| format!("{name}: {error}"))?
+        };
         drop(stream);
         one(&name, &recorded, arguments)?;
     }

@@ -31,6 +31,8 @@ pub struct Way {
     pub own: bool,
     /// zstd's level.
     pub level: Option<i32>,
+    /// Windows that batches go on in turn, as with so many workers; none for each alone.
+    pub windows: u64,
     /// What the pages are hashed by.
     pub digest: Algorithm,
 }
@@ -60,6 +62,7 @@ pub fn ways(budget: u64) -> Vec<Way> {
         store: budget,
         own: true,
         level: Some(-1),
+        windows: 0,
         digest: Algorithm::Blake3,
     };
     let plain = Way {
@@ -111,6 +114,18 @@ pub fn ways(budget: u64) -> Vec<Way> {
         Way {
             name: "all, zstd 3",
             level: Some(3),
+            ..all
+        },
+        Way {
+            name: "all, zstd 3, one window",
+            level: Some(3),
+            windows: 1,
+            ..all
+        },
+        Way {
+            name: "all, zstd 3, two windows",
+            level: Some(3),
+            windows: 2,
             ..all
         },
     ]

@@ -56,6 +56,27 @@ impl Recorded {
         Ok(recorded)
     }
 
+    /// Of a guest's memory as QEMU's `pmemsave` writes it: each page once, in order.
+    #[must_use]
+    pub fn of_memory(memory: &[u8]) -> Self {
+        let mut recorded = Self {
+            blocks: vec![(memory.len() / PAGE) as u64],
+            ..Self::default()
+        };
+        for (number, page) in (0..).zip(memory.chunks_exact(PAGE)) {
+            let at = Address {
+                block: 0,
+                page: number,
+            };
+            if page.iter().all(|&byte| byte == 0) {
+                recorded.sent.push((at, None));
+            } else {
+                recorded.push(at, page);
+            }
+        }
+        recorded
+    }
+
     /// Of a guest like "mix": so many MiB, of which `hot` MiB are rewritten in each of the rounds behind the first, of each page eight words, its
     /// version and its checksum.
     #[must_use]

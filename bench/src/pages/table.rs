@@ -45,12 +45,12 @@ pub fn speeds(ways: &[Way], trips: &[Trip]) -> String {
         };
         let (content, raw) = (trip.content, trip.tally.group_raw_bytes);
         let zstd = match way.level {
-            Some(_) => format!(
+            Some(_) if way.windows == 0 => format!(
                 "{:.3} GB/s  {:.2}",
                 speed(raw, trip.zstd),
                 trip.zstd.as_secs_f64() / trip.out().as_secs_f64()
             ),
-            None => String::new(),
+            _ => String::new(),
         };
         // Writing to a string cannot fail.
         let _ = writeln!(

@@ -1,13 +1,13 @@
 //! One trip of all pages: out as a worker takes them, and back as the other end does.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use sealift_lab::both_ends::BothEnds;
 use sealift_pages::{
     Address, Agreed, Body, Codecs, Decoder, Draft, Encoder, Entry, External, Finder, Layout,
-    Mirror, PageSize, Record, Resolved, Sent, Store,
+    Mirror, Packing, PageSize, Record, Resolved, Sent, Store, Unpacking,
 };
 use sealift_seal::{Header, Ledger, Opener, Sealer, TAG_LENGTH};
 
@@ -37,6 +37,7 @@ pub fn trip(recorded: &Recorded, way: &Way) -> Result<Trip, Failed> {
         } else {
             Codecs::NONE
         },
+        windows: way.windows,
         ..Agreed::default()
     });
     let BothEnds {
@@ -53,11 +54,15 @@ pub fn trip(recorded: &Recorded, way: &Way) -> Result<Trip, Failed> {
     let mut out = Out {
         layout: &layout,
         draft: Draft::new(page_size),
+        spare: Vec::new(),
         finder: store.finder(),
         store,
         versions: Versions::new(&recorded.blocks),
         own: way.own,
         encoder: Encoder::new(way.level.unwrap_or(1)),
+        windows: (1..=way.windows)
+            .map(|window| Packing::new(window, way.level.unwrap_or(1)))
+            .collect(),
         sealer,
         zstd: zstd::bulk::Compressor::new(way.level.unwrap_or(1))?,
         packed: Vec::new(),
@@ -67,6 +72,7 @@ pub fn trip(recorded: &Recorded, way: &Way) -> Result<Trip, Failed> {
         opener,
         ledger: Ledger::new(),
         decoder: Decoder::new(),
+        windows: (1..=way.windows).map(Unpacking::new).collect(),
         mirror: Mirror::new(0),
         guest: Guest::new(&recorded.blocks),
     };
@@ -99,11 +105,14 @@ fn timed<T>(total: &mut Duration, part: impl FnOnce() -> T) -> T {
 struct Out<'l> {
     layout: &'l Layout,
     draft: Draft,
+    spare: Vec<u8>,
     finder: Finder,
     store: Store,
     versions: Versions,
     own: bool,
     encoder: Encoder,
+    /// The one whose turn it is first.
+    windows: VecDeque<Packing>,
     sealer: Sealer,
     zstd: zstd::bulk::Compressor<'static>,
     packed: Vec<u8>,
@@ -137,6 +146,7 @@ impl Out<'_> {
                 }
                 Ok::<_, Infallible>(())
             });
+            self.draft.arrange(&mut self.spare);
             filled.map_err(Failed::from)
         })?;
         trip.content += self.draft.content_len() as u64;
@@ -152,9 +162,12 @@ impl Out<'_> {
         trip.tally += timed(encode, || {
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
-            let tally = self
-                .encoder
-                .encode(&self.draft, number, self.layout, buffer);
+            let (encoder, draft) = (&mut self.encoder, &self.draft);
+            let tally = match self.windows.front_mut() {
+                Some(window) => encoder.encode_within(draft, number, self.layout, window, buffer),
+                None => encoder.encode(draft, number, self.layout, buffer),
+            };
+            self.windows.rotate_left(1.min(self.windows.len()));
             buffer.resize(buffer.len() + TAG_LENGTH, 0);
             tally
         })?;
@@ -168,7 +181,10 @@ impl Out<'_> {
     fn alone(&mut self, number: u64, body: &[u8]) -> Result<Duration, Failed> {
         let mut took = Duration::ZERO;
         for record in Body::parse(body, self.layout)?.records(self.layout, number) {
-            if let Record::Group(group) = record? {
+            // One of a window is no frame by itself.
+            if let Record::Group(group) = record?
+                && group.window == 0
+            {
                 let raw = zstd::bulk::decompress(group.bytes, group.raw_len)?;
                 self.packed.clear();
                 self.packed
@@ -187,6 +203,7 @@ struct Back<'l> {
     opener: Opener,
     ledger: Ledger,
     decoder: Decoder,
+    windows: Vec<Unpacking>,
     mirror: Mirror,
     guest: Guest,
 }
@@ -199,7 +216,18 @@ impl Back<'_> {
             let checked = self.opener.check(header)?;
             self.opener.open(checked, body)?.accept(&mut self.ledger)
         })?;
-        let decoded = timed(decode, || self.decoder.decode(body, number, self.layout))?;
+        let decoded = timed(decode, || {
+            let (decoder, layout) = (&mut self.decoder, self.layout);
+            let place = Body::parse(body, layout)?.window(layout, number);
+            let window = self
+                .windows
+                .iter_mut()
+                .find(|window| Some(window.next()) == place);
+            match window {
+                Some(window) => decoder.decode_within(body, number, layout, window),
+                None => decoder.decode(body, number, layout),
+            }
+        })?;
         let resolved = timed(resolve, || self.mirror.resolve(decoded, &mut self.guest))
             .map_err(|_| "a reference to what is not there")?;
         timed(verify, || resolved.verify())?;

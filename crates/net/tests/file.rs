@@ -130,7 +130,7 @@ fn what_goes_into_a_file_comes_out_in_order_and_is_delivered_when_it_is_written(
     let plan = outbound::Plan {
         layout: layout(),
         workers: 4,
-        level: 1,
+        compression: outbound::Compression::Level(1),
         store: 8 << 20,
         store_key: 5,
         bandwidth: None,

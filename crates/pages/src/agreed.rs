@@ -11,9 +11,7 @@ pub struct Agreed {
     pub digest: Algorithm,
     /// How groups may be compressed.
     pub codecs: Codecs,
-    /// The highest content slot that a group may name; numbers run from 1, and 0 in a group means none.
-    pub slots: u64,
-    /// The highest window that a group may name, likewise.
+    /// How many windows there are: the highest that a group may name. Numbers run from 1, and 0 in a group means none.
     pub windows: u64,
     /// How many batches the receiver keeps for same-as and delta records to name. What is older has to be in the guest's memory.
     pub oldest: u64,
@@ -43,7 +41,6 @@ impl Default for Agreed {
         Self {
             digest: Algorithm::Sha256,
             codecs: Codecs::NONE,
-            slots: 0,
             windows: 0,
             oldest: 0,
         }

@@ -13,8 +13,10 @@ use crate::cursor::Cursor;
 use crate::digest::{Algorithm, DIGEST_LEN, Digest};
 use crate::layout::Layout;
 use crate::reader::Reader;
+use crate::record::{Group, Record};
 use crate::redacted::Redacted;
 use crate::refusal::{Refusal, Refused};
+use crate::window::Place;
 
 /// The longest body: 1 MiB of guest memory, and a sixteenth for what describes it.
 pub const BODY_MAX: usize = (1 << 20) + (1 << 16);
@@ -67,6 +69,24 @@ impl<'a> Body<'a> {
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// The window that batch number `batch` goes on, and its slot there, if a group of it names one. What is refused behind that group, or before it,
+    /// is for [`Self::records`] to say.
+    #[must_use]
+    pub fn window(&self, layout: &Layout, batch: u64) -> Option<Place> {
+        if layout.agreed().windows == 0 {
+            return None;
+        }
+        let groups = self.records(layout, batch).map_while(Result::ok);
+        groups
+            .filter_map(|record| match record {
+                Record::Group(Group { window, slot, .. }) if window > 0 => {
+                    Some(Place { window, slot })
+                }
+                _ => None,
+            })
+            .next()
     }
 
     /// Reads the records of batch number `batch`.

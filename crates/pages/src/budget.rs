@@ -19,13 +19,15 @@ pub const RECORDS_MAX: usize = 1 << 14;
 /// Bytes that the groups of a batch may inflate to, all together: what one group may, since a batch may be one group.
 pub const RAW_MAX: usize = BODY_MAX;
 
-/// What is left of the four.
+/// What is left of the five.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Budget {
     content: u64,
     zeros: u64,
     raw: usize,
     records: usize,
+    /// Groups that may name a window.
+    windowed: u8,
 }
 
 impl Budget {
@@ -35,6 +37,7 @@ impl Budget {
         zeros: ZEROS_MAX,
         raw: RAW_MAX,
         records: RECORDS_MAX,
+        windowed: 1,
     };
 
     /// Pays for a record, whichever it is.
@@ -72,6 +75,15 @@ impl Budget {
         Ok(())
     }
 
+    /// Pays for a group's window. With two in one batch, batches could wait for each other in a circle.
+    pub(crate) fn window(&mut self, window: u64) -> Result<(), Refusal> {
+        if window > 0 {
+            let left = self.windowed.checked_sub(1);
+            self.windowed = left.ok_or(Refusal::SecondWindow)?;
+        }
+        Ok(())
+    }
+
     /// What is left for groups.
     pub(crate) const fn raw_left(&self) -> usize {
         self.raw
@@ -89,7 +101,10 @@ impl Budget {
             | Record::Delta { .. } => {
                 after.content(page_size)?;
             }
-            Record::Group(group) => after.raw(group.raw_len)?,
+            Record::Group(group) => {
+                after.window(group.window)?;
+                after.raw(group.raw_len)?;
+            }
             Record::Opaque { .. } | Record::Barrier => {}
         }
         *self = after;

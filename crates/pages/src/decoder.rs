@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   body ─▶ records ─▶ listing · contents, with holes for what other batches hold
-//!             └ group ─▶ zstd ─▶ records ─▶ the same
+//!             └ group ─▶ zstd, alone or behind its window ─▶ records ─▶ the same
 //!           names no other batch? ─ yes ─▶ holes filled and digest compared, here
 //! ```
 //!
@@ -27,6 +27,7 @@ use crate::mirror::{Altered, Resolved, Unresolvable};
 use crate::patch::Patch;
 use crate::record::{Codec, Group, Origin, Record};
 use crate::refusal::Refused;
+use crate::window::{OutOfTurn, Unpackable, Unpacking};
 
 /// Reads bodies.
 pub struct Decoder {
@@ -48,12 +49,36 @@ impl Decoder {
     /// Reads the body of batch `number`. A batch that names no other one is verified as well.
     ///
     /// # Errors
-    /// When the peer sent what is no body, or one that is not what was read from the guest.
+    /// When the peer sent what is no body, or one that is not what was read from the guest; also when it goes on a window.
     pub fn decode(
         &mut self,
         body: &[u8],
         number: u64,
         layout: &Layout,
+    ) -> Result<Decoded, DecodeError> {
+        self.read(body, number, layout, None)
+    }
+
+    /// The same of a body that goes on a window: [`Body::window`] says which. After an error the window is of no use any more.
+    ///
+    /// # Errors
+    /// Likewise, and when it is not the window's next.
+    pub fn decode_within(
+        &mut self,
+        body: &[u8],
+        number: u64,
+        layout: &Layout,
+        window: &mut Unpacking,
+    ) -> Result<Decoded, DecodeError> {
+        self.read(body, number, layout, Some(window))
+    }
+
+    fn read(
+        &mut self,
+        body: &[u8],
+        number: u64,
+        layout: &Layout,
+        mut window: Option<&mut Unpacking>,
     ) -> Result<Decoded, DecodeError> {
         let body = Body::parse(body, layout)?;
         let mut decoded = Decoded {
@@ -68,7 +93,7 @@ impl Decoder {
         while let Some(record) = reader.next() {
             match record? {
                 Record::Group(group) => {
-                    let raw = self.inflate(&group)?;
+                    let raw = self.inflate(&group, window.as_deref_mut())?;
                     for record in reader.group(&group, raw)? {
                         decoded.take(&record?);
                     }
@@ -86,17 +111,29 @@ impl Decoder {
         Ok(decoded)
     }
 
-    fn inflate(&mut self, group: &Group<'_>) -> Result<&[u8], DecodeError> {
+    fn inflate(
+        &mut self,
+        group: &Group<'_>,
+        window: Option<&mut Unpacking>,
+    ) -> Result<&[u8], DecodeError> {
         let Codec::Zstd = group.codec;
         // The reader has checked the length; were it longer, zstd would find too little room.
         let most = group.raw_len.min(self.raw.len());
         let room = self.raw.get_mut(..most).unwrap_or_default();
-        match self.zstd.decompress(room, group.bytes) {
-            Ok(len) => Ok(self.raw.get(..len).unwrap_or_default()),
-            Err(code) => Err(DecodeError::Zstd {
-                reason: zstd_safe::get_error_name(code),
-            }),
-        }
+        let len = if group.window == 0 {
+            self.zstd
+                .decompress(room, group.bytes)
+                .map_err(|code| DecodeError::Zstd {
+                    reason: zstd_safe::get_error_name(code),
+                })?
+        } else {
+            let window = window.ok_or(DecodeError::NoWindow)?;
+            window.unpack(group, room).map_err(|why| match why {
+                Unpackable::OutOfTurn(turn) => DecodeError::OutOfTurn(turn),
+                Unpackable::Zstd(reason) => DecodeError::Zstd { reason },
+            })?
+        };
+        Ok(self.raw.get(..len).unwrap_or_default())
     }
 }
 
@@ -257,6 +294,10 @@ pub enum DecodeError {
         /// As zstd says.
         reason: &'static str,
     },
+    /// It goes on a window, and it is not its turn there.
+    OutOfTurn(OutOfTurn),
+    /// It goes on a window, and whoever decodes it gave none.
+    NoWindow,
     /// It names a content that it does not have.
     Unresolvable(Unresolvable),
     /// It is not what the peer read.
@@ -291,6 +332,10 @@ impl fmt::Display for DecodeError {
                     "the peer sent a group that does not inflate as it says: {reason}"
                 )
             }
+            Self::OutOfTurn(_) => f.write_str("the peer sent a group whose turn it is not"),
+            Self::NoWindow => {
+                f.write_str("the peer sent a group that goes on a window where none can")
+            }
             Self::Unresolvable(_) => f.write_str("the peer sent a batch that cannot be resolved"),
             Self::Altered(_) => f.write_str("the peer sent a batch that cannot be trusted"),
         }
@@ -303,7 +348,8 @@ impl core::error::Error for DecodeError {
             Self::Refused(refused) => Some(refused),
             Self::Unresolvable(unresolvable) => Some(unresolvable),
             Self::Altered(altered) => Some(altered),
-            Self::Zstd { .. } => None,
+            Self::OutOfTurn(turn) => Some(turn),
+            Self::Zstd { .. } | Self::NoWindow => None,
         }
     }
 }

@@ -7,7 +7,7 @@
 //!                                                               those of the noise ─────────────────────────────────────────┘
 //! ```
 //!
-//! Pages of words go in with their bytes taken apart, where they were not named. A draft that was not arranged may be noise anywhere: the sample is of all of it.
+//! Where there is a window, zstd goes on in it instead of beginning anew. Pages of words go in with their bytes taken apart, where they were not named. A draft that was not arranged may be noise anywhere: the sample is of all of it.
 //!
 //! Each worker has its own encoder: it keeps the compression context and the buffers, and once these are warm it allocates nothing.
 
@@ -29,6 +29,7 @@ use crate::patch::{Patch, WrongLength};
 use crate::planes;
 use crate::record::{Codec, Group, Record};
 use crate::tally::{Share, Tally};
+use crate::window::Packing;
 use crate::writer::{BodyWriter, GroupWriter, Unwritable};
 
 /// Parts of a batch that are tried before all of it is compressed, and the length of each: enough to see text, code, tables and zeros, and
@@ -37,12 +38,19 @@ const SAMPLES: usize = 16;
 const SAMPLE: usize = 512;
 /// The level that the sample is tried at: the cheapest that zstd calls normal.
 const SAMPLE_LEVEL: i32 = 1;
+/// Level 1 looks back half a batch, and remembers 2^14 places of it. With a whole batch and 2^17 places a Debian guest becomes 2.4 % smaller, and "mix" 0.5 %, in the
+/// same time; level 3 gains nothing by it.
+const NEAR_SIGHTED: i32 = 1;
+const WINDOW_LOG: u32 = 20;
+const HASH_LOG: u32 = 17;
 /// A batch is compressed when its sample loses at least one byte in so many.
 const WORTH: usize = 32;
 /// Records shorter than this are not worth a group: its head is 8 bytes, and zstd's own 10.
 const LEAST: usize = 128;
-/// The longest head of a group: tag, codec, slot and window of one byte, two lengths below 2^21.
+/// The longest head of a group that is alone: tag, codec, slot and window of one byte, two lengths below 2^21.
 const GROUP_HEAD: usize = 4 + 3 + 3;
+/// What slot and window may take beyond that, with all their digits.
+const PLACE: usize = 9 + 9;
 
 /// Makes bodies.
 pub struct Encoder {
@@ -75,7 +83,7 @@ impl Encoder {
         self.level = level;
     }
 
-    /// Appends the body of batch `number` to `out`.
+    /// Appends the body of batch `number` to `out`, compressed alone.
     ///
     /// # Errors
     /// When the draft is none that this layout could carry, or zstd fails; `out` is what it was then.
@@ -86,8 +94,35 @@ impl Encoder {
         layout: &Layout,
         out: &mut Vec<u8>,
     ) -> Result<Tally, EncodeError> {
+        self.body(draft, number, layout, None, out)
+    }
+
+    /// The same, going on a window where it is compressed at all. The peer inflates the batches of a window in the order in which they were encoded,
+    /// so none of them may be left out.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn encode_within(
+        &mut self,
+        draft: &Draft,
+        number: u64,
+        layout: &Layout,
+        window: &mut Packing,
+        out: &mut Vec<u8>,
+    ) -> Result<Tally, EncodeError> {
+        self.body(draft, number, layout, Some(window), out)
+    }
+
+    fn body(
+        &mut self,
+        draft: &Draft,
+        number: u64,
+        layout: &Layout,
+        window: Option<&mut Packing>,
+        out: &mut Vec<u8>,
+    ) -> Result<Tally, EncodeError> {
         let start = out.len();
-        let tally = self.append(draft, number, layout, out);
+        let tally = self.append(draft, number, layout, window, out);
         if tally.is_err() {
             out.truncate(start);
         }
@@ -99,6 +134,7 @@ impl Encoder {
         draft: &Draft,
         number: u64,
         layout: &Layout,
+        window: Option<&mut Packing>,
         out: &mut Vec<u8>,
     ) -> Result<Tally, EncodeError> {
         if let Some(wrong) = draft.wrong() {
@@ -110,9 +146,12 @@ impl Encoder {
         let mut writing = Writing::of(draft);
         let mut tally = Tally::default();
         self.planes.resize(draft.contents().page_size().bytes(), 0);
-        if let Some(level) = self.level.filter(|_| agreed.codecs.has(Codec::Zstd)) {
-            let compressed = self.compressed(draft)?;
-            self.group(level, &mut writing, compressed, &mut body, &mut tally)?;
+        if let Some(level) = self.level
+            && agreed.codecs.has(Codec::Zstd)
+        {
+            let until = self.compressed(draft)?;
+            let with = With { level, window };
+            self.group(&mut writing, until, with, &mut body, &mut tally)?;
         }
         writing.write(usize::MAX, &mut body, &mut tally, &mut self.planes)?;
         tally.batches = 1;
@@ -140,9 +179,9 @@ impl Encoder {
     /// Appends the records before a slot as a group, when that is shorter.
     fn group(
         &mut self,
-        level: i32,
         writing: &mut Writing<'_>,
         until: usize,
+        with: With<'_>,
         body: &mut BodyWriter<'_, '_>,
         tally: &mut Tally,
     ) -> Result<(), EncodeError> {
@@ -152,22 +191,37 @@ impl Encoder {
         let mut group = body.group(&mut self.raw);
         ahead.write(until, &mut group, &mut grouped, &mut self.planes)?;
         let raw_len = group.len();
-        let packed_len = if raw_len < LEAST {
-            raw_len
-        } else {
-            compress(&mut self.zstd, level, &mut self.packed, group.as_bytes())?
-        };
-        if packed_len + GROUP_HEAD >= raw_len {
+        if raw_len < LEAST {
             group.discard();
             return Ok(());
         }
-        let packed = self.packed.get(..packed_len).unwrap_or_default();
+        let (raw, head) = (group.as_bytes(), GROUP_HEAD);
+        let With { level, mut window } = with;
+        let (packed_len, head) = match window.as_deref_mut() {
+            Some(window) => {
+                let packed = window.pack(&mut self.packed, raw);
+                (packed.map_err(failed)?, head + PLACE)
+            }
+            None => {
+                let packed = compress(&mut self.zstd, level, &mut self.packed, raw);
+                (packed?, head)
+            }
+        };
+        if packed_len + head >= raw_len {
+            group.discard();
+            // It has gone into the window, and will not be sent.
+            if let Some(window) = window {
+                window.begin();
+            }
+            return Ok(());
+        }
+        let place = window.map(Packing::send);
         body.append(&Record::Group(Group {
             codec: Codec::Zstd,
-            slot: 0,
-            window: 0,
+            slot: place.map_or(0, |place| place.slot),
+            window: place.map_or(0, |place| place.window),
             raw_len,
-            bytes: packed,
+            bytes: self.packed.get(..packed_len).unwrap_or_default(),
         }))?;
         grouped.group_raw_bytes += raw_len as u64;
         grouped.group_bytes += packed_len as u64;
@@ -209,6 +263,12 @@ impl Encoder {
     }
 }
 
+/// How a group is compressed.
+struct With<'w> {
+    level: i32,
+    window: Option<&'w mut Packing>,
+}
+
 /// Which of the pages the sample of this turn is from: one of each part of them, but at no regular distance, for memory has regular patterns of its own.
 const fn sampled(turn: usize, pages: usize) -> usize {
     /// Primes beyond any period that memory has, so that the places look drawn by lot.
@@ -227,11 +287,23 @@ fn compress(
     packed: &mut Vec<u8>,
     raw: &[u8],
 ) -> Result<usize, EncodeError> {
+    // Sticky parameters go by the level that was set last; zstd itself takes less than these for a batch that is shorter.
+    let (window, hash) = if level == NEAR_SIGHTED {
+        (WINDOW_LOG, HASH_LOG)
+    } else {
+        (0, 0)
+    };
     zstd.set_parameter(CParameter::CompressionLevel(level))
+        .and_then(|_| zstd.set_parameter(CParameter::WindowLog(window)))
+        .and_then(|_| zstd.set_parameter(CParameter::HashLog(hash)))
         .and_then(|_| zstd.compress2(packed.as_mut_slice(), raw))
-        .map_err(|code| EncodeError::Zstd {
-            reason: zstd_safe::get_error_name(code),
-        })
+        .map_err(failed)
+}
+
+fn failed(code: usize) -> EncodeError {
+    EncodeError::Zstd {
+        reason: zstd_safe::get_error_name(code),
+    }
 }
 
 /// What records go into: a body or a group.

@@ -29,6 +29,9 @@
 //! [`Mirror`] looks up what a batch names of earlier ones, and [`Resolved`] is what goes into the guest. What is serial does nothing but
 //! look-ups and copies: the source decides, the receiver follows.
 //!
+//! A batch is compressed alone, or within a window ([`Packing`], [`Unpacking`]) behind the batches that went into it before: that finds what repeats far
+//! away, and takes memory at both ends.
+//!
 //! The crate has no sockets, clocks, threads or randomness. That is what `no_std` is for: the compiler checks it.
 
 #![no_std]
@@ -62,6 +65,7 @@ mod refusal;
 mod store;
 mod tally;
 pub mod varint;
+mod window;
 mod writer;
 
 pub use agreed::{Agreed, Codecs};
@@ -83,4 +87,5 @@ pub use record::{Codec, Group, Origin, Record};
 pub use refusal::{Refusal, Refused};
 pub use store::{Sent, Store};
 pub use tally::{Share, Tally};
+pub use window::{OutOfTurn, Packing, Place, Unpacking, WINDOW_LEN, WINDOW_MEMORY};
 pub use writer::{BodyWriter, GroupWriter, Unwritable};

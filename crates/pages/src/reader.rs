@@ -234,10 +234,13 @@ impl<'a> Records<'a, '_> {
             .map_err(|refusal| refusal.at(codec_at))?;
         let slot_at = self.cursor.offset();
         let slot = self.cursor.varint("slot")?;
-        check_slot(slot, agreed.slots).map_err(|refusal| refusal.at(slot_at))?;
         let window_at = self.cursor.offset();
         let window = self.cursor.varint("window")?;
         check_window(window, agreed.windows).map_err(|refusal| refusal.at(window_at))?;
+        check_slot(slot, window).map_err(|refusal| refusal.at(slot_at))?;
+        budget
+            .window(window)
+            .map_err(|refusal| refusal.at(window_at))?;
         let raw_at = self.cursor.offset();
         let raw_len = self.cursor.varint("raw length")?;
         let raw_len = check_raw_len(raw_len).map_err(|refusal| refusal.at(raw_at))?;
@@ -354,11 +357,12 @@ pub(crate) fn check_origin(
     Ok(())
 }
 
-pub(crate) fn check_slot(slot: u64, agreed: u64) -> Result<(), Refusal> {
-    if slot > agreed {
-        Err(Refusal::SlotNotAgreed { slot, agreed })
-    } else {
+/// Within a window slots count from 1.
+pub(crate) const fn check_slot(slot: u64, window: u64) -> Result<(), Refusal> {
+    if (slot == 0) == (window == 0) {
         Ok(())
+    } else {
+        Err(Refusal::StraySlot { slot, window })
     }
 }
 

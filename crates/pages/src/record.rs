@@ -125,9 +125,9 @@ pub struct Origin {
 pub struct Group<'a> {
     /// How they are compressed.
     pub codec: Codec,
-    /// The content slot that both ends mirror, 0 for none.
+    /// Which of its window's groups it is, counted from 1; 0 without one.
     pub slot: u64,
-    /// The window that both ends mirror, 0 for none.
+    /// The window that it goes on, counted from 1; 0 for none: it is compressed alone.
     pub window: u64,
     /// Bytes that must come out: 1 to [`GROUP_MAX`](crate::GROUP_MAX).
     pub raw_len: usize,

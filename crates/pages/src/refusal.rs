@@ -79,10 +79,12 @@ pub enum Refusal {
     UnknownCodec { found: u8 },
     /// A codec that was not agreed on.
     CodecNotAgreed { codec: Codec },
-    /// A content slot that admission did not agree on.
-    SlotNotAgreed { slot: u64, agreed: u64 },
     /// A window that admission did not agree on.
     WindowNotAgreed { window: u64, agreed: u64 },
+    /// A slot without a window, or a window without a slot.
+    StraySlot { slot: u64, window: u64 },
+    /// A second group of a batch that names a window.
+    SecondWindow,
     /// A group that inflates to nothing or to too much.
     RawLength { found: u64 },
     /// A group without compressed bytes.
@@ -234,14 +236,21 @@ impl fmt::Display for Refusal {
             Self::EmptyOpaque => f.write_str("opaque length: expected at least 1, found 0"),
             Self::NestedGroup => f.write_str("tag: expected no group within a group, found one"),
             Self::UnknownCodec { found } => write!(f, "codec: expected 1 (zstd), found {found}"),
-            Self::SlotNotAgreed { slot, agreed } => {
-                write!(f, "slot: expected at most {agreed} as agreed, found {slot}")
-            }
             Self::WindowNotAgreed { window, agreed } => {
                 write!(
                     f,
                     "window: expected at most {agreed} as agreed, found {window}"
                 )
+            }
+            Self::StraySlot { slot, window } => {
+                let expected = if window == 0 { "0" } else { "at least 1" };
+                write!(
+                    f,
+                    "slot: expected {expected} in window {window}, found {slot}"
+                )
+            }
+            Self::SecondWindow => {
+                f.write_str("window: expected at most one group of a batch with one, found another")
             }
             Self::RawLength { found } => {
                 write!(f, "raw length: expected 1 to {GROUP_MAX}, found {found}")

@@ -269,8 +269,8 @@ impl Records<'_, '_> {
     fn group(&mut self, group: &Group<'_>) -> Result<(), Unwritable> {
         let agreed = self.layout.agreed();
         agreed.check_codec(group.codec)?;
-        check_slot(group.slot, agreed.slots)?;
         check_window(group.window, agreed.windows)?;
+        check_slot(group.slot, group.window)?;
         check_raw_len(group.raw_len as u64)?;
         if group.bytes.is_empty() {
             return Err(Refusal::EmptyGroup.into());

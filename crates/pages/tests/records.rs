@@ -31,7 +31,6 @@ fn layout() -> Layout {
         .with_agreed(Agreed {
             digest: Algorithm::Sha256,
             codecs: Codecs::ALL,
-            slots: 3,
             windows: 200,
             oldest: BATCH,
         })
@@ -183,8 +182,8 @@ fn record() -> impl Strategy<Value = Owned> {
         1 => (any::<u16>(), vec(any::<u8>(), 1..300))
             .prop_map(|(channel, bytes)| Owned::Opaque { channel, bytes }),
         1 => Just(Owned::Barrier),
-        1 => (0u64..=3, 0u64..=200, 1usize..40_000, vec(any::<u8>(), 1..50))
-            .prop_map(|(slot, window, raw_len, bytes)| Owned::Group { slot, window, raw_len, bytes }),
+        1 => (1usize..40_000, vec(any::<u8>(), 1..50))
+            .prop_map(|(raw_len, bytes)| Owned::Group { slot: 0, window: 0, raw_len, bytes }),
     ]
 }
 

@@ -49,7 +49,6 @@ fn layout(vectors: &Value, vector: &Value, size: PageSize) -> Layout {
             assert_eq!(number, 1);
             codecs.and(Codec::Zstd)
         }),
-        slots: number("slots"),
         windows: number("windows"),
         ..Agreed::default()
     };

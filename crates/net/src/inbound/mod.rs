@@ -8,12 +8,15 @@
 //!                                                                     Arrivals ─▶ acknowledgements
 //! ```
 //!
+//! A batch that goes on a window ([`windows`]) is decoded behind those before it there; which lane it came through does not matter.
+//!
 //! The source keeps what is on its way within [`HELD_MAX`]; a session whose source does not is ended. So nothing in here needs to wait
 //! for anything but its own input, and memory is bounded whatever the peer does.
 
 mod lane;
 mod placed;
 mod sequencer;
+mod windows;
 mod worker;
 
 pub use placed::{Closed, Placed};
@@ -27,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Address, Decoder, Layout, Mirror, Resolved};
+use sealift_pages::{Address, Agreed, Decoder, Layout, Mirror, Resolved};
 use sealift_precopy::VersionMap;
 use sealift_seal::{Keyed, Ledger, Opener, Receiver};
 use sealift_session::control::Epoch;
@@ -36,6 +39,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::Error;
 use crate::lock::lock;
 use crate::threads::Threads;
+use windows::Windows;
 
 /// How the way in is to be.
 #[derive(Debug)]
@@ -192,6 +196,7 @@ struct Shared {
     announced: Mutex<HashMap<u8, Epoch>>,
     announcement: Condvar,
     placed: Placed,
+    windows: Windows,
     closed: AtomicBool,
     versions: Mutex<VersionMap>,
     pages: AtomicU64,
@@ -232,7 +237,9 @@ impl Inbound {
             versions,
             keys,
         } = plan;
-        let oldest = layout.agreed().oldest;
+        let Agreed {
+            oldest, windows, ..
+        } = *layout.agreed();
         let shared = Arc::new(Shared {
             layout,
             ledger: Mutex::new(Ledger::new()),
@@ -240,6 +247,7 @@ impl Inbound {
             announced: Mutex::new(HashMap::new()),
             announcement: Condvar::new(),
             placed,
+            windows: Windows::new(windows),
             closed: AtomicBool::new(false),
             versions: Mutex::new(versions),
             pages: AtomicU64::new(0),

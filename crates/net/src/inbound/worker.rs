@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel as queue;
-use sealift_pages::{Decoded, Decoder};
+use sealift_pages::{Body, DecodeError, Decoded, Decoder, Unpacking};
 
 use super::{Broken, HELD_MAX, Job, Shared};
 
@@ -15,33 +15,70 @@ pub(super) struct Worker {
     pub(super) empties: queue::Sender<Vec<u8>>,
 }
 
+/// The way in was closed, or is from now on.
+struct Ended;
+
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Ok(Job {
-            number,
-            buffer,
-            length,
-        }) = self.jobs.recv()
-        {
-            if self.shared.is_closed() {
-                return;
-            }
-            // The lane has found so many bytes in it.
-            let body = buffer.get(..length).unwrap_or(&buffer);
-            let decoded = match self.decoder.decode(body, number, &self.shared.layout) {
-                Ok(decoded) => decoded,
-                Err(error) => return self.shared.broken(Broken::Decode(error)),
-            };
-            let held = self.shared.placed.hold(decoded.memory() as u64);
-            self.shared.placed.free(length as u64);
-            if held > HELD_MAX {
-                return self.shared.broken(Broken::TooMuch { held });
-            }
-            // Enough buffers lie ready when the queue is full.
-            let _ = self.empties.try_send(buffer);
-            if self.decoded.send(decoded).is_err() {
+        while let Ok(job) = self.jobs.recv() {
+            if self.take(job).is_err() {
                 return;
             }
         }
+    }
+
+    /// Decodes a batch; one that goes on a window when it is its turn there, and then those that waited for it.
+    fn take(&mut self, job: Job) -> Result<(), Ended> {
+        let body = job.buffer.get(..job.length).unwrap_or(&job.buffer);
+        let place = Body::parse(body, &self.shared.layout)
+            .ok()
+            .and_then(|body| body.window(&self.shared.layout, job.number));
+        let Some(place) = place else {
+            return self.decode(job, None);
+        };
+        let mut turn = match self.shared.windows.arrive(place, job) {
+            Ok(turn) => turn,
+            Err(out_of_turn) => {
+                let refused = Broken::Decode(DecodeError::OutOfTurn(out_of_turn));
+                self.shared.broken(refused);
+                return Err(Ended);
+            }
+        };
+        while let Some((mut window, job)) = turn {
+            self.decode(job, Some(&mut window))?;
+            turn = self.shared.windows.give_back(window);
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, job: Job, window: Option<&mut Unpacking>) -> Result<(), Ended> {
+        if self.shared.is_closed() {
+            return Err(Ended);
+        }
+        let Job {
+            number,
+            buffer,
+            length,
+        } = job;
+        let layout = &self.shared.layout;
+        // The lane has found so many bytes in it.
+        let body = buffer.get(..length).unwrap_or(&buffer);
+        let decoded = match window {
+            Some(window) => self.decoder.decode_within(body, number, layout, window),
+            None => self.decoder.decode(body, number, layout),
+        };
+        let decoded = decoded.map_err(|error| {
+            self.shared.broken(Broken::Decode(error));
+            Ended
+        })?;
+        let held = self.shared.placed.hold(decoded.memory() as u64);
+        self.shared.placed.free(length as u64);
+        if held > HELD_MAX {
+            self.shared.broken(Broken::TooMuch { held });
+            return Err(Ended);
+        }
+        // Enough buffers lie ready when the queue is full.
+        let _ = self.empties.try_send(buffer);
+        self.decoded.send(decoded).map_err(|_| Ended)
     }
 }

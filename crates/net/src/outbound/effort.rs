@@ -1,5 +1,5 @@
-//! How hard batches are compressed: as hard as pays where the link is what limits, and not at all where the link would carry pages as they are faster
-//! than they can be compressed.
+//! Whether batches are compressed at all: not where the link would carry pages as they are faster than they can be compressed. How hard, where they are, is the
+//! [`ladder`](super::ladder)'s.
 //!
 //! ```text
 //!              enough batches in a row, and none of them queued               all of them acknowledged
@@ -40,7 +40,6 @@ const FULL: u64 = CONTENT_MAX / 2;
 /// Decides it, batch by batch.
 #[derive(Debug)]
 pub(super) struct Effort {
-    level: i32,
     state: State,
     /// Taken in a row.
     busy: u32,
@@ -84,10 +83,8 @@ struct Batch {
 }
 
 impl Effort {
-    /// Compresses at zstd's `level` when it does.
-    pub(super) fn new(level: i32) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            level,
             state: State::Squeezed,
             busy: 0,
             waits: None,
@@ -100,15 +97,15 @@ impl Effort {
         }
     }
 
-    /// At which level a batch with so many bytes of content is to be compressed; none for not at all.
-    pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> Option<i32> {
+    /// Whether a batch with so many bytes of content is to be compressed.
+    pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> bool {
         if let Some(since) = self.waits.take()
             && now.saturating_sub(since) > PAUSE
         {
             self.begin_again();
         }
         if content < FULL {
-            return (self.state != State::Plain).then_some(self.level);
+            return self.state != State::Plain;
         }
         self.busy = self.busy.saturating_add(1);
         if self.state == State::Squeezed && self.busy > self.due && self.is_calm() {
@@ -129,7 +126,7 @@ impl Effort {
             at: now,
             plain,
         });
-        (!plain).then_some(self.level)
+        !plain
     }
 
     /// A worker has to wait for pages.
@@ -274,7 +271,7 @@ mod tests {
     impl Way {
         fn new(rate: u64, squeezing: u64) -> Self {
             Self {
-                effort: Effort::new(1),
+                effort: Effort::new(),
                 number: 0,
                 worker: Duration::ZERO,
                 link: Duration::ZERO,
@@ -303,11 +300,11 @@ mod tests {
                     self.coming.pop_front();
                     self.effort.acknowledged(number, at);
                 }
-                let level = self.effort.choose(self.number, MIB, self.worker);
-                self.plain.push(level.is_none());
-                let (wire, encoding) = match level {
-                    Some(_) => (SQUEEZED, self.squeezing),
-                    None => (MIB, 20 * self.squeezing),
+                let squeezed = self.effort.choose(self.number, MIB, self.worker);
+                self.plain.push(!squeezed);
+                let (wire, encoding) = match squeezed {
+                    true => (SQUEEZED, self.squeezing),
+                    false => (MIB, 20 * self.squeezing),
                 };
                 self.worker += Self::time(MIB, encoding);
                 self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
@@ -378,8 +375,8 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_of_nothing_known_is_no_news() {
-        let mut effort = Effort::new(1);
+        let mut effort = Effort::new();
         effort.acknowledged(7, Duration::ZERO);
-        assert_eq!(effort.choose(0, MIB, Duration::ZERO), Some(1));
+        assert!(effort.choose(0, MIB, Duration::ZERO));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crossbeam_channel as queue;
 use sealift_seal::Sealer;
@@ -96,7 +97,7 @@ impl Writer<'_> {
             sealer = next_epoch(self.shared, sealer).map_err(End::Seal)?;
         }
         sealer.seal(number, &mut buffer).map_err(End::Seal)?;
-        let wire = buffer.len() as u64;
+        let (wire, start) = (buffer.len() as u64, Instant::now());
         if let Some(limit) = &self.shared.limit {
             limit.wait_for(wire);
         }
@@ -107,6 +108,7 @@ impl Writer<'_> {
             Way::File(file) => file.write_all(&buffer),
         }
         .map_err(End::Write)?;
+        lock(&self.shared.ladder).written(start.elapsed());
         self.shared.wire.fetch_add(wire, Ordering::Relaxed);
         // Enough buffers lie ready when the queue is full.
         let _ = self.empties.try_send(buffer);
@@ -153,7 +155,7 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
-    use crate::outbound::{Outbound, Plan};
+    use crate::outbound::{Compression, Outbound, Plan};
 
     #[test]
     fn a_lane_whose_keys_are_spent_goes_over_to_new_ones_and_says_so() {
@@ -170,7 +172,7 @@ mod tests {
         let plan = Plan {
             layout: Arc::new(Layout::new(page_size, vec![1]).unwrap()),
             workers: 1,
-            level: 1,
+            compression: Compression::Level(1),
             store: 0,
             store_key: 0,
             bandwidth: None,

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, which pages are dirty.
+//! A batch may be compressed on a window, behind those that went there before; as [`ladder`] finds that it pays. It gets its window with its number, so slots rise with numbers.
 //! The store of what was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
 //! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
 //!
@@ -18,6 +19,7 @@
 
 mod effort;
 mod feed;
+mod ladder;
 mod lane;
 mod limit;
 mod sent;
@@ -33,7 +35,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
-use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Store, Tally};
+use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Packing, Store, Tally};
 use sealift_precopy::{Costs, Engine, NoSuchPage, VersionMap};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
@@ -55,8 +57,8 @@ pub struct Plan {
     pub layout: Arc<Layout>,
     /// Threads that compress.
     pub workers: usize,
-    /// zstd's level, where it pays to compress.
-    pub level: i32,
+    /// How hard they do.
+    pub compression: Compression,
     /// Bytes that the store of what was sent may take.
     pub store: u64,
     /// Randomness for the store's tables, so that no guest can aim at them.
@@ -71,6 +73,15 @@ pub struct Plan {
     pub keys: Keyed<Source>,
     /// With direct access: the guest's memory, and what of it is dirty.
     pub direct: Option<Direct>,
+}
+
+/// How hard batches are compressed, where zstd was agreed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Compression {
+    /// At this level of zstd's, each behind the ones before it as far as there are windows.
+    Level(i32),
+    /// As it pays now: from not at all, when workers hold up the link, to windows, when the link holds up workers.
+    Adaptive,
 }
 
 /// Pages are read when they are sent.
@@ -213,7 +224,7 @@ impl Outbound {
         let Plan {
             layout,
             workers,
-            level,
+            compression,
             store,
             store_key,
             bandwidth,
@@ -226,15 +237,26 @@ impl Outbound {
             Some(Direct { memory, engine }) => (Some(memory), Some(engine)),
             None => (None, None),
         };
+        // One for each worker at most, lowest last: those that are used are used again, and the others take no memory.
+        let windows = layout.agreed().windows.min(workers.max(1) as u64);
+        let level = match compression {
+            Compression::Level(level) => level,
+            Compression::Adaptive => ladder::FAR_LEVEL,
+        };
+        let ladder = ladder::Ladder::new(workers, lanes.len(), windows > 0);
+        let windows = (1..=windows).rev();
         let shared = Arc::new(Shared {
+            compression,
+            ladder: Mutex::new(ladder),
             book: Mutex::new(Book {
                 flight: Flight::new(window),
                 delivered: Delivered::default(),
                 versions,
                 jobs: VecDeque::new(),
+                windows: windows.map(|window| Packing::new(window, level)).collect(),
                 engine,
                 batch: CONTENT_MAX,
-                effort: Effort::new(level),
+                effort: Effort::new(),
             }),
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
@@ -267,6 +289,7 @@ impl Outbound {
                 finder: lock(&shared.store).finder(),
                 encoder: Encoder::new(level),
                 spare: Vec::new(),
+                alone: Vec::new(),
                 bodies: bodies.clone(),
                 empties: reusable.clone(),
             };

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sealift_pages::{Address, Draft, Layout, Store, Tally};
+use sealift_pages::{Address, Draft, Layout, Packing, Store, Tally};
 use sealift_precopy::{Encoded, Engine, Taken, VersionMap};
 use sealift_seal::{Keyed, Source};
 use sealift_session::control::BatchRanges;
@@ -19,7 +19,8 @@ use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::effort::Effort;
-use super::{Broken, Event, Memory, limit};
+use super::ladder::{Ladder, Way};
+use super::{Broken, Compression, Event, Memory, limit};
 use crate::lock::lock;
 
 /// The channel under which pages count that are read directly: one that QEMU does not have, so that neither waits for the other's share of
@@ -31,6 +32,9 @@ const ZEROS: u64 = 4096;
 pub(super) struct Shared {
     pub(super) layout: Arc<Layout>,
     pub(super) book: Mutex<Book>,
+    pub(super) compression: Compression,
+    /// How hard what is compressed is. Its lock may be taken while the book's is held.
+    pub(super) ladder: Mutex<Ladder>,
     /// Copies of what was sent. The book's lock may be taken while this one is held, and never the other way round.
     pub(super) store: Mutex<Store>,
     /// The guest's memory, with direct access.
@@ -65,11 +69,13 @@ pub(super) struct Book {
     pub(super) versions: VersionMap,
     /// Batches that have their numbers and wait for a worker.
     pub(super) jobs: VecDeque<Job>,
+    /// Windows that no worker has, the lowest last.
+    pub(super) windows: Vec<Packing>,
     /// What is dirty, with direct access.
     pub(super) engine: Option<Engine>,
     /// Bytes of content that make a batch of pages that are read directly.
     pub(super) batch: u64,
-    /// How hard batches are compressed.
+    /// Whether batches are compressed.
     pub(super) effort: Effort,
 }
 
@@ -89,6 +95,14 @@ pub(super) enum Job {
     },
 }
 
+/// What a worker does next.
+pub(super) struct Task {
+    pub(super) job: Job,
+    pub(super) way: Way,
+    /// What it is compressed on, if it is on a window.
+    pub(super) window: Option<Packing>,
+}
+
 /// For each page of a batch with content, in the order of addresses, the batch with its newest content before this one got its number.
 pub(super) type Before = Vec<(Address, Option<u64>)>;
 
@@ -99,23 +113,22 @@ pub(super) struct Body {
 }
 
 impl Shared {
-    /// Waits for something to do, and says at which level it is to be compressed, if at all; none when the way out is closed.
-    pub(super) fn next_job(&self) -> Option<(Job, Option<i32>)> {
+    /// Waits for something to do; none when the way out is closed.
+    pub(super) fn next_task(&self) -> Option<Task> {
         let mut book = lock(&self.book);
         loop {
             if self.is_closed() {
                 return None;
             }
             if let Some(job) = book.jobs.pop_front() {
-                let level = self.effort(&mut book, &job);
-                return Some((job, level));
+                return Some(self.task(job, &mut book));
             }
             match book.take(&self.layout, self.now()) {
                 Ok(Some(job)) => {
-                    let level = self.effort(&mut book, &job);
+                    let task = self.task(job, &mut book);
                     drop(book);
                     self.taken.notify_all();
-                    return Some((job, level));
+                    return Some(task);
                 }
                 Ok(None) => {
                     match self.has_too_much_under_way(&book) {
@@ -133,6 +146,30 @@ impl Shared {
         }
     }
 
+    fn task(&self, job: Job, book: &mut Book) -> Task {
+        let way = match self.compression {
+            Compression::Level(level) => Way {
+                level: Some(level),
+                far: true,
+                compare: None,
+            },
+            Compression::Adaptive => match self.effort(book, &job) {
+                true => lock(&self.ladder).next(),
+                false => Way::AS_IT_IS,
+            },
+        };
+        let window = if way.far { book.windows.pop() } else { None };
+        Task { job, way, window }
+    }
+
+    /// A worker has no more use of a window.
+    pub(super) fn give_back(&self, window: Packing) {
+        let mut book = lock(&self.book);
+        let higher = |other: &Packing| other.window() > window.window();
+        let place = book.windows.partition_point(higher);
+        book.windows.insert(place, window);
+    }
+
     /// There are pages, and no room for them in the window.
     fn has_too_much_under_way(&self, book: &Book) -> bool {
         let ready = book.engine.as_ref();
@@ -140,8 +177,8 @@ impl Shared {
         self.waiting.load(Ordering::Relaxed) > 0 || ready && !book.flight.has_room(DIRECT)
     }
 
-    /// At which level a batch is to be compressed, if at all.
-    fn effort(&self, book: &mut Book, job: &Job) -> Option<i32> {
+    /// Whether a batch is to be compressed.
+    fn effort(&self, book: &mut Book, job: &Job) -> bool {
         let (number, content) = match job {
             Job::Draft { number, draft, .. } => (*number, draft.content_len() as u64),
             Job::Pages { number, pages, .. } => {

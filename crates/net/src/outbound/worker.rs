@@ -2,15 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel as queue;
-use sealift_pages::{Address, Draft, Encoder, Finder, Unread};
+use sealift_pages::{Address, Draft, EncodeError, Encoder, Finder, Packing, Tally, Unread};
 use sealift_precopy::Taken;
 use sealift_seal::{Header, TAG_LENGTH};
 
 use super::Broken;
+use super::ladder::Way;
 use super::sent::Earlier;
-use super::shared::{Body, Job, Shared};
+use super::shared::{Body, Job, Shared, Task};
 use crate::lock::lock;
 
 pub(super) struct Worker {
@@ -19,6 +21,8 @@ pub(super) struct Worker {
     pub(super) encoder: Encoder,
     /// For drafts to be arranged in.
     pub(super) spare: Vec<u8>,
+    /// For batches that are compressed only to compare.
+    pub(super) alone: Vec<u8>,
     pub(super) bodies: queue::Sender<Body>,
     /// Buffers that lanes have done with.
     pub(super) empties: queue::Receiver<Vec<u8>>,
@@ -26,7 +30,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Some((job, level)) = self.shared.next_job() {
+        while let Some(Task { job, way, window }) = self.shared.next_task() {
+            let start = Instant::now();
             let direct = matches!(job, Job::Pages { .. });
             let (number, mut draft, before) = match job {
                 Job::Draft {
@@ -43,8 +48,7 @@ impl Worker {
                     Err(error) => return self.shared.broken(Broken::Memory(error)),
                 },
             };
-            self.encoder.set_level(level);
-            if level.is_some() {
+            if way.level.is_some() {
                 draft.arrange(&mut self.spare);
             }
             let mut sent = Earlier {
@@ -57,11 +61,12 @@ impl Worker {
             let mut buffer = self.empties.try_recv().unwrap_or_default();
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
-            match self
-                .encoder
-                .encode(&draft, number, &self.shared.layout, &mut buffer)
-            {
+            match self.encode(&draft, number, way, window, &mut buffer) {
                 Ok(tally) => {
+                    if way.level.is_some() {
+                        let now = self.shared.now();
+                        lock(&self.shared.ladder).encoded(start.elapsed(), now);
+                    }
                     *lock(&self.shared.tally) += tally;
                     if direct {
                         self.shared.encoded(number, &tally);
@@ -74,6 +79,35 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    fn encode(
+        &mut self,
+        draft: &Draft,
+        number: u64,
+        way: Way,
+        window: Option<Packing>,
+        out: &mut Vec<u8>,
+    ) -> Result<Tally, EncodeError> {
+        let (encoder, layout) = (&mut self.encoder, &*self.shared.layout);
+        encoder.set_level(way.level);
+        let on_window = window.is_some();
+        let tally = match window {
+            Some(mut window) => {
+                let tally = encoder.encode_within(draft, number, layout, &mut window, out)?;
+                self.shared.give_back(window);
+                tally
+            }
+            None => encoder.encode(draft, number, layout, out)?,
+        };
+        if way.compare.is_some() && on_window == way.far {
+            self.alone.clear();
+            encoder.set_level(way.compare);
+            let below = encoder.encode(draft, number, layout, &mut self.alone)?;
+            let (here, below) = (tally.body_bytes, below.body_bytes);
+            lock(&self.shared.ladder).compared(way, here, below);
+        }
+        Ok(tally)
     }
 
     /// Copies the pages out of the guest. From here on nothing looks at its memory again.

@@ -94,7 +94,7 @@ fn way_out_of(
     let plan = outbound::Plan {
         layout: layout(),
         workers: how.workers,
-        level: 1,
+        compression: outbound::Compression::Level(1),
         store: 8 << 20,
         store_key: 0x5eed,
         bandwidth: how.bandwidth,

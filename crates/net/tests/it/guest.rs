@@ -22,8 +22,8 @@ pub(crate) fn layout() -> Arc<Layout> {
     Arc::new(layout.with_agreed(Agreed {
         digest: Algorithm::Blake3,
         codecs: Codecs::ALL,
+        windows: 2,
         oldest: OLDEST,
-        ..Agreed::default()
     }))
 }
 

@@ -15,3 +15,4 @@ mod reading;
 mod roundtrip;
 mod store;
 mod support;
+mod windows;

@@ -291,7 +291,7 @@ fn groups() {
     check(
         &[0x70, 1, 1, 0, 1, 1, 9],
         2,
-        Refusal::SlotNotAgreed { slot: 1, agreed: 0 },
+        Refusal::StraySlot { slot: 1, window: 0 },
     );
     check(
         &[0x70, 1, 0, 7, 1, 1, 9],

@@ -78,7 +78,7 @@ fn a_writer_refuses_what_a_reader_would() {
         ),
         (
             group(1, 0, 1, &[9]),
-            Refusal::SlotNotAgreed { slot: 1, agreed: 0 },
+            Refusal::StraySlot { slot: 1, window: 0 },
         ),
         (
             group(0, 1, 1, &[9]),

@@ -9,7 +9,7 @@ use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift_identity::peer_of;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Secured, Sender};
-use sealift_pages::{Algorithm, Codecs};
+use sealift_pages::{Algorithm, Codecs, WINDOW_MEMORY};
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
     ErrorKind, Fault as Blame, Frame, LaneCount, Message, MirrorBudget, Received, RefusalKind,
@@ -34,6 +34,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const LANES_MAX: u32 = 16;
 /// The most memory for contents that both ends remember.
 const SLOTS_MAX: u64 = 256 << 20;
+/// The most memory for windows. A source whose link is what it waits for has few workers at work, so four see as far as more would.
+const WINDOWS_MAX: u64 = 4 * WINDOW_MEMORY;
 
 /// Takes a connection to its end.
 pub(super) async fn arrive(
@@ -280,7 +282,7 @@ fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Inval
         digests: vec![Algorithm::Blake3, Algorithm::Sha256],
         codecs: Codecs::ALL,
         lanes: LaneCount::new("Choice.lanes", LANES_MAX)?,
-        mirror: MirrorBudget::new(SLOTS_MAX, 0, 0)?,
+        mirror: MirrorBudget::new(SLOTS_MAX, 0, WINDOWS_MAX)?,
         destination: taken.destination.clone(),
     })
 }

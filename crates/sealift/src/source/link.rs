@@ -17,7 +17,7 @@ use sealift_net::control::{Receiver, Secured, Sender};
 use sealift_net::outbound::{Lane, Way};
 use sealift_net::target::Target;
 use sealift_net::{Error, lane};
-use sealift_pages::{Algorithm, Codec, PageSize};
+use sealift_pages::{Algorithm, Codec, PageSize, WINDOW_MEMORY};
 use sealift_seal::{Seed, Source, Suite};
 use sealift_session::control::{
     Admission, Direction, Distinct, Epoch, ErrorKind, Fault as Blame, Frame, Invalid, LaneCount,
@@ -127,10 +127,15 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
             codecs: Distinct::new("Offer.codecs", vec![Codec::Zstd.to_wire()])?,
             lanes: order.lanes,
             page_size,
-            mirror: MirrorBudget::new(order.contents, 0, 0)?,
+            mirror: MirrorBudget::new(order.contents, 0, windows(order.contents))?,
             verify_full: order.verify_full,
         },
     })
+}
+
+/// What of the memory for contents may go into windows: a quarter, and no more than workers use.
+fn windows(contents: u64) -> u64 {
+    (contents / 4).min(crate::workers() as u64 * WINDOW_MEMORY)
 }
 
 /// BLAKE3 first, for its speed; SHA-256 because it must be there (WIRE.md §3).

@@ -43,7 +43,7 @@ use sealift::outcome::{Ending, Fault, Kind};
 use sealift::reporter::Reporter;
 use sealift_identity::journal::About;
 use sealift_identity::{Pki, Side};
-use sealift_net::outbound::Lane;
+use sealift_net::outbound::{Compression, Lane};
 use sealift_net::target::Target;
 use sealift_pages::PageSize;
 use sealift_precopy::IfNotConverging;
@@ -439,6 +439,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         if_not_converging: way.if_not_converging,
         bandwidth: way.bandwidth,
         contents: way.order.contents,
+        compression: Compression::Adaptive,
         asked: monitor.is_some(),
         watch_for_the_end: false,
         voice: way.voice.of(session),

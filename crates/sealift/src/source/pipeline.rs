@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use sealift::outcome::{Ending, Fault, Kind};
-use sealift_net::outbound::{self, Direct, Feed, Lane, Outbound, Plan};
-use sealift_pages::{Draft, Layout, PageSize};
+use sealift_net::outbound::{self, Compression, Direct, Feed, Lane, Outbound, Plan};
+use sealift_pages::{Draft, Layout, PageSize, WINDOW_MEMORY};
 use sealift_precopy::{Engine, IfNotConverging, VersionMap};
 use sealift_qemu::channel::{Channel, Closer};
 use sealift_qemu::ram::Reach;
@@ -31,9 +31,6 @@ use super::prologue::{self, Prologue};
 use super::trust::Trust;
 use crate::voice::Voice;
 use crate::{lock, random};
-
-/// zstd's level: the fastest that still finds what text and pointers repeat.
-const LEVEL: i32 = 1;
 
 /// Where things that happen come from.
 pub(super) struct Sources {
@@ -56,8 +53,9 @@ pub(super) struct Pipeline {
     pub(super) max_downtime: Duration,
     pub(super) if_not_converging: IfNotConverging,
     pub(super) bandwidth: Option<u64>,
-    /// Bytes of contents to remember.
+    /// Bytes of contents to remember, windows included.
     pub(super) contents: u64,
+    pub(super) compression: Compression,
     /// QEMU is asked how its migration stands.
     pub(super) asked: bool,
     /// Nobody else will say that the whole stream has come.
@@ -86,13 +84,16 @@ impl Pipeline {
             self.if_not_converging,
             self.asked,
         ));
+        let workers = crate::workers();
+        let windows = self.layout.agreed().windows.min(workers as u64) * WINDOW_MEMORY;
         let (events, from_outbound) = mpsc::unbounded_channel();
         let outbound = Outbound::start(
             Plan {
                 layout: Arc::new(self.layout),
-                workers: crate::workers(),
-                level: LEVEL,
-                store: self.contents,
+                workers,
+                compression: self.compression,
+                // Windows were offered out of the same memory.
+                store: self.contents.saturating_sub(windows),
                 store_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
                 window: pace.window(),

@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use sealift_pages::{Agreed as Terms, Algorithm, CONTENT_MAX, Codec, Codecs, Layout};
+use sealift_pages::{
+    Agreed as Terms, Algorithm, CONTENT_MAX, Codec, Codecs, Layout, WINDOW_MEMORY,
+};
 use sealift_seal::{self as seal, Context, Exchanged, RamBlock, Side, Suite, Unconfirmed};
 
 use super::{Reason, Secured};
@@ -238,9 +240,8 @@ fn layout(settled: &Settled, admission: &Admission, digest: Algorithm) -> Result
     Ok(layout.with_agreed(Terms {
         digest,
         codecs: codecs(settled.choice.codecs.as_slice()),
-        // Mirrored compression contexts come with a later version.
-        slots: 0,
-        windows: 0,
+        // What a window takes is counted alike at both ends.
+        windows: settled.choice.mirror.windows() / WINDOW_MEMORY,
         // Each batch that is kept for references takes up to so much.
         oldest: settled.choice.mirror.slots() / CONTENT_MAX,
     }))
