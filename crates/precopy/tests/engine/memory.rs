@@ -76,8 +76,8 @@ fn a_guest_of_256_gib_that_is_rewritten_as_a_whole_is_kept_in_a_quarter_of_a_per
         // The second has histories.
         for round in 0..2 {
             let now = Duration::from_secs(round);
-            for page in (0..LARGE).step_by(MARKED as usize) {
-                engine.mark(at(page), MARKED, false).unwrap();
+            for section in 0..LARGE / MARKED {
+                engine.mark(at(section * MARKED), MARKED, false).unwrap();
                 for _ in 0..MARKED / TAKEN {
                     out.clear();
                     engine.take(now, batch, TAKEN, 0, &mut out);
