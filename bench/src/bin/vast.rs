@@ -17,7 +17,7 @@ use sealift_bench::vast::{Bench, Turn, Verdict, book, text, verdicts};
 /// Move made-up guests of 16, 64 and 256 GiB, and see what memory either end takes, and whether time grows with the guest. Takes root; run it with nothing else running.
 #[derive(Parser)]
 struct Arguments {
-    /// How often each guest has its turn.
+    /// Rounds, in which each guest has its turn, and small ones several.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// The sealift to measure.
@@ -25,8 +25,9 @@ struct Arguments {
     sealift: PathBuf,
 }
 
-/// The sizes that are held against each other, with sealift's own budget.
-const SIZES: [u64; 3] = [16, 64, 256];
+/// The sizes that are held against each other, and how often each has its turn in a round: what takes a second is more at the mercy of chance than what
+/// takes half a minute.
+const SIZES: [(u64, usize); 3] = [(16, 4), (64, 2), (256, 1)];
 /// sealift's own, and the least that it takes.
 const BUDGETS: [u64; 2] = [512, 128];
 
@@ -50,21 +51,27 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     println!("{}\n", machine::describe());
     let bench = Bench::new(&arguments.sealift)?;
     let [budget, least] = BUDGETS;
-    let mut turns = SIZES.map(|gib| Turn {
-        gib,
-        budget_mib: budget,
-    });
-    let [.., largest] = SIZES;
-    let mut all = Vec::new();
-    let tight = Turn {
+    let mut turns: Vec<Turn> = SIZES
+        .iter()
+        .flat_map(|&(gib, times)| {
+            let turn = Turn {
+                gib,
+                budget_mib: budget,
+            };
+            std::iter::repeat_n(turn, times)
+        })
+        .collect();
+    let [.., (largest, _)] = SIZES;
+    turns.push(Turn {
         gib: largest,
         budget_mib: least,
-    };
+    });
+    let mut all = Vec::new();
     for round in 1..=arguments.rounds {
-        for turn in turns.iter().chain([&tight]) {
-            let Turn { gib, budget_mib } = *turn;
-            eprintln!("round {round}: {gib} GiB, budget {budget_mib} MiB");
-            all.push(bench.run(*turn)?);
+        for turn in &turns {
+            let figures = bench.run(*turn)?;
+            eprintln!("round {round}: {figures}");
+            all.push(figures);
         }
         // Whoever comes first finds the machine in another state.
         turns.reverse();

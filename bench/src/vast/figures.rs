@@ -1,6 +1,6 @@
 //! What runs came to, and whether that is what is wanted.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::private::Private;
 use crate::median;
@@ -59,61 +59,101 @@ impl Turn {
     }
 }
 
-/// All runs, one a line.
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            turn: Turn { gib, budget_mib },
+            time_s,
+            source,
+            receiver,
+            ..
+        } = self;
+        write!(
+            f,
+            "{gib} GiB, budget {budget_mib} MiB: {time_s:.2} s, {:.0} MB on the wire, memory of the source {} MiB, of the receiver {} MiB",
+            self.wire_mb(),
+            mib(source.private.resident),
+            mib(receiver.private.resident)
+        )
+    }
+}
+
+impl Figures {
+    fn ms_per_gib(&self) -> f64 {
+        self.time_s * 1e3 / float(self.turn.gib)
+    }
+
+    fn wire_mb(&self) -> f64 {
+        float(self.wire_bytes) / 1e6
+    }
+}
+
+/// A guest a line: medians, with the least and the most of times; of memory the most.
 #[must_use]
 pub fn text(all: &[Figures]) -> String {
     let mut text = format!(
-        "{:>7} {:>10} {:>8} {:>9} {:>8} {:>24} {:>6} {:>24} {:>6} {:>8}\n",
+        "{:>7} {:>8} {:>5} {:>20} {:>7} {:>8} {:>11} {:>13} {:>15} {:>15}\n",
         "guest",
         "budget",
+        "turns",
         "time s",
         "ms/GiB",
         "wire MB",
-        "source MiB (resident)",
-        "CPU s",
-        "receiver MiB (resident)",
-        "CPU s",
-        "allowed"
+        "source MiB",
+        "receiver MiB",
+        "CPU s, source",
+        "receiver"
     );
-    for run in all {
-        let memory = |end: &End| {
-            let Private {
-                anonymous,
-                resident,
-            } = end.private;
-            format!("{} ({})", mib(anonymous), mib(resident))
+    for turn in turns(all) {
+        let runs = || all.iter().filter(|run| run.turn == turn);
+        let middle =
+            |figure: fn(&Figures) -> f64| median(&runs().map(figure).collect::<Vec<f64>>());
+        let most = |end: fn(&Figures) -> End| {
+            let own = runs().map(|run| end(run).private.anonymous);
+            mib(own.max().unwrap_or(0))
         };
+        let times = || runs().map(|run| run.time_s);
+        let time = format!(
+            "{:.2} ({:.2}-{:.2})",
+            middle(|run| run.time_s),
+            times().fold(f64::INFINITY, f64::min),
+            times().fold(0.0, f64::max)
+        );
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:>3} GiB {:>6} MiB {:>8.2} {:>9.1} {:>8.0} {:>24} {:>6.1} {:>24} {:>6.1} {:>8}",
-            run.turn.gib,
-            run.turn.budget_mib,
-            run.time_s,
-            per_gib(run) * 1e3,
-            float(run.wire_bytes) / 1e6,
-            memory(&run.source),
-            run.source.cpu_s,
-            memory(&run.receiver),
-            run.receiver.cpu_s,
-            mib(run.turn.allowed()),
+            "{:>3} GiB {:>4} MiB {:>5} {time:>20} {:>7.1} {:>8.0} {:>11} {:>13} {:>15.1} {:>15.1}",
+            turn.gib,
+            turn.budget_mib,
+            runs().count(),
+            middle(Figures::ms_per_gib),
+            middle(Figures::wire_mb),
+            most(|run| run.source),
+            most(|run| run.receiver),
+            middle(|run| run.source.cpu_s),
+            middle(|run| run.receiver.cpu_s),
         );
     }
     text
 }
 
-/// Of each guest's memory at either end, the most of all runs; of its time, medians, for the largest guest against the smallest.
-#[must_use]
-pub fn verdicts(all: &[Figures]) -> Vec<Verdict> {
+/// In the order in which they first came.
+fn turns(all: &[Figures]) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
     for run in all {
         if !turns.contains(&run.turn) {
             turns.push(run.turn);
         }
     }
-    let mut verdicts: Vec<Verdict> = turns
-        .iter()
-        .flat_map(|&turn| {
+    turns
+}
+
+/// Of each guest's memory at either end, the most of all runs; of its time, medians, for the largest guest against the smallest.
+#[must_use]
+pub fn verdicts(all: &[Figures]) -> Vec<Verdict> {
+    let mut verdicts: Vec<Verdict> = turns(all)
+        .into_iter()
+        .flat_map(|turn| {
             [
                 memory(all, turn, "source", |run| run.source),
                 memory(all, turn, "receiver", |run| run.receiver),
@@ -148,7 +188,7 @@ fn growth(all: &[Figures]) -> Option<Verdict> {
     let (least, most) = (sizes().min()?, sizes().max()?);
     let each = |gib| {
         let runs = alike().filter(|run| run.turn.gib == gib);
-        median(&runs.map(per_gib).collect::<Vec<f64>>())
+        median(&runs.map(Figures::ms_per_gib).collect::<Vec<f64>>())
     };
     let ratio = each(most) / each(least);
     (least < most).then(|| Verdict {
@@ -157,10 +197,6 @@ fn growth(all: &[Figures]) -> Option<Verdict> {
         ),
         reached: ratio <= GROWTH,
     })
-}
-
-fn per_gib(run: &Figures) -> f64 {
-    run.time_s / float(run.turn.gib)
 }
 
 /// In whole ones, rounded up.
