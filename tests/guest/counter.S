@@ -275,6 +275,7 @@ random:
 new_with_version:
     movl %esi, %eax
     shrl $3, %eax
+    imull $65521, %eax, %eax            /* no page has what another has in some other version, unless seeds is small */
     addl %ebp, %eax
     jmp 1f
 always_same:
