@@ -309,9 +309,13 @@ impl Reach {
         match (ended, done) {
             (Ok(true), _) => Err(Lost::QemuGone),
             (Ok(false), Ok(done)) => Ok(done),
-            (Ok(false), Err(error)) if mapped::is_short(&error) => Err(Lost::Short {
-                block: block(),
-                offset: offsets.first().copied().unwrap_or(0),
+            (Ok(false), Err(error)) if mapped::is_short(&error) => Err(match found.access {
+                // Some time before a process has ended it has given up its memory.
+                Some(Access::Process(_)) => Lost::QemuGone,
+                _ => Lost::Short {
+                    block: block(),
+                    offset: offsets.first().copied().unwrap_or(0),
+                },
             }),
             (Ok(false), Err(source)) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Lost::Denied {

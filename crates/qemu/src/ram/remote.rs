@@ -167,3 +167,40 @@ fn is_refusal(error: &io::Error) -> bool {
         ErrorKind::PermissionDenied | ErrorKind::Unsupported
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::process::{Command, Stdio};
+
+    use super::super::mapped::is_short;
+    use super::*;
+
+    /// What a process that dies looks like before it is dead; a descriptor of the memory it had before `exec` is in the same state, and for longer.
+    #[test]
+    fn memory_that_its_process_has_given_up_is_short() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "read line; exec sh -c 'echo again; read line'"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let memory = Arc::new(Memory::open(shell.id(), Purpose::Read).unwrap());
+        // The call goes by the number, whose memory is another one now.
+        memory.calls.store(false, Ordering::Relaxed);
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", shell.id())).unwrap();
+        let address = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
+        let remote = Remote::new(memory, address, false);
+        let mut page = [0; 4096];
+        remote.read(&[0], page.len(), &mut page).unwrap();
+
+        let mut input = shell.stdin.take().unwrap();
+        let mut output = BufReader::new(shell.stdout.take().unwrap());
+        input.write_all(b"on\n").unwrap();
+        output.read_line(&mut String::new()).unwrap();
+        let lost = remote.read(&[0], page.len(), &mut page).unwrap_err();
+        assert!(is_short(&lost), "{lost:?}");
+        drop(input);
+        shell.wait().unwrap();
+    }
+}
