@@ -6,7 +6,7 @@
 //!   squeezed ───────────────────────────────────────────────────────▶ trial ──────────────────────────┬─ much faster ─▶ plain
 //!      ▲                                                          a few batches as they are           │                   │
 //!      ├────────────────────────── not ───────────────────────────────────────────────────────────────┘                   │
-//!      └────────────────────────── slower than it was squeezed ───────────────────────────────────────────────────────────┘
+//!      └────────────────────────── slower than it was squeezed, or batches queue ──────────────────────────────────────────┘
 //! ```
 //!
 //! What counts is guest memory that the receiver acknowledges in a second: it has the link in it, and the cores and the memory of both ends. A trial costs
@@ -186,10 +186,9 @@ impl Effort {
             }
             State::Plain if batch.plain => {
                 push(&mut self.lately, (now, batch.content), MEASURED);
-                if self
-                    .delivered(now)
-                    .is_some_and(|plain| plain < self.squeezed)
-                {
+                let delivered = self.delivered(now);
+                // What was delivered before may have waited for pages; where now the link is what limits, squeezing helps.
+                if delivered.is_some_and(|plain| plain < self.squeezed || self.queues()) {
                     self.lost();
                 }
             }
@@ -215,10 +214,20 @@ impl Effort {
 
     /// Batches do not queue on their way.
     fn is_calm(&self) -> bool {
-        let sum: Duration = self.recent.iter().sum();
         // As many as were looked at: an average of fewer is none.
         self.lately.len() == MEASURED
-            && sum / RECENT <= self.least.saturating_mul(2).saturating_add(JITTER)
+            && self.took() <= self.least.saturating_mul(2).saturating_add(JITTER)
+    }
+
+    /// They do, beyond doubt.
+    fn queues(&self) -> bool {
+        self.took() > (self.least.saturating_mul(2).saturating_add(JITTER)).saturating_mul(2)
+    }
+
+    /// How long the last ones took.
+    fn took(&self) -> Duration {
+        let sum: Duration = self.recent.iter().sum();
+        sum / RECENT
     }
 
     /// Bytes of content per second that were acknowledged lately, when it is enough to say.
@@ -349,6 +358,19 @@ mod tests {
         let before = way.plain();
         way.send(500);
         assert!(way.plain() - before < 120, "{}", way.plain() - before);
+    }
+
+    #[test]
+    fn a_trial_that_was_won_while_pages_came_slowly_is_lost_when_the_link_limits() {
+        let mut way = Way::new(37_000_000, 200_000_000);
+        // As when nothing came faster than what was tried.
+        way.effort.squeezed = 1;
+        way.effort.state = State::Plain;
+        way.send(500);
+        assert!(way.plain() < 200, "{}", way.plain());
+        let before = way.plain();
+        way.send(500);
+        assert_eq!(way.plain(), before);
     }
 
     #[test]
