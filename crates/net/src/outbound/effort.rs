@@ -6,7 +6,7 @@
 //!   squeezed ───────────────────────────────────────────────────────▶ trial ──────────────────────────┬─ much faster ─▶ plain
 //!      ▲                                                          a few batches as they are           │                   │
 //!      ├────────────────────────── not ───────────────────────────────────────────────────────────────┘                   │
-//!      └────────────────────────── slower than it was squeezed, or batches queue ──────────────────────────────────────────┘
+//!      └────────────────────────── slower than it was squeezed, or queueing and slower than it could be ───────────────────┘
 //! ```
 //!
 //! What counts is guest memory that the receiver acknowledges in a second: it has the link in it, and the cores and the memory of both ends. A trial costs
@@ -52,6 +52,9 @@ pub(super) struct Effort {
     lately: VecDeque<(Duration, u64)>,
     /// Bytes of content per second, squeezed.
     squeezed: u64,
+    /// Workers, and what they squeezed lately, in how much time of theirs.
+    workers: u32,
+    squeezing: (u64, Duration),
     /// How long the last ones took.
     recent: VecDeque<Duration>,
     least: Duration,
@@ -83,8 +86,10 @@ struct Batch {
 }
 
 impl Effort {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         Self {
+            workers: u32::try_from(workers).unwrap_or(u32::MAX).max(1),
+            squeezing: (0, Duration::ZERO),
             state: State::Squeezed,
             busy: 0,
             waits: None,
@@ -155,6 +160,13 @@ impl Effort {
         self.busy = 0;
     }
 
+    /// A worker took so long to make a batch that was squeezed, out of so many bytes of content.
+    pub(super) fn squeezed(&mut self, content: u64, took: Duration) {
+        let (bytes, time) = self.squeezing;
+        // Of what was before seven eighths: the last ten or so count.
+        self.squeezing = (bytes / 8 * 7 + content, time / 8 * 7 + took);
+    }
+
     /// A batch is at the receiver.
     pub(super) fn acknowledged(&mut self, number: u64, now: Duration) {
         // Mostly one of the first: they come about in order.
@@ -187,8 +199,12 @@ impl Effort {
             State::Plain if batch.plain => {
                 push(&mut self.lately, (now, batch.content), MEASURED);
                 let delivered = self.delivered(now);
-                // What was delivered before may have waited for pages; where now the link is what limits, squeezing helps.
-                if delivered.is_some_and(|plain| plain < self.squeezed || self.queues()) {
+                // What was delivered before may have waited for pages. Where now the link is what limits, it is what workers could squeeze that counts.
+                let could = match self.queues() {
+                    true => self.could_be_squeezed(),
+                    false => 0,
+                };
+                if delivered.is_some_and(|plain| plain < self.squeezed.max(could)) {
                     self.lost();
                 }
             }
@@ -222,6 +238,12 @@ impl Effort {
     /// They do, beyond doubt.
     fn queues(&self) -> bool {
         self.took() > (self.least.saturating_mul(2).saturating_add(JITTER)).saturating_mul(2)
+    }
+
+    /// Bytes of content per second, if workers had nothing to wait for.
+    fn could_be_squeezed(&self) -> u64 {
+        let (bytes, time) = self.squeezing;
+        per_second(bytes, time).saturating_mul(u64::from(self.workers))
     }
 
     /// How long the last ones took.
@@ -280,7 +302,7 @@ mod tests {
     impl Way {
         fn new(rate: u64, squeezing: u64) -> Self {
             Self {
-                effort: Effort::new(),
+                effort: Effort::new(1),
                 number: 0,
                 worker: Duration::ZERO,
                 link: Duration::ZERO,
@@ -316,6 +338,9 @@ mod tests {
                     false => (MIB, 20 * self.squeezing),
                 };
                 self.worker += Self::time(MIB, encoding);
+                if squeezed {
+                    self.effort.squeezed(MIB, Self::time(MIB, encoding));
+                }
                 self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
                 self.coming
                     .push_back((self.link + Duration::from_millis(1), self.number));
@@ -363,6 +388,7 @@ mod tests {
     #[test]
     fn a_trial_that_was_won_while_pages_came_slowly_is_lost_when_the_link_limits() {
         let mut way = Way::new(37_000_000, 200_000_000);
+        way.send(20);
         // As when nothing came faster than what was tried.
         way.effort.squeezed = 1;
         way.effort.state = State::Plain;
@@ -397,7 +423,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_of_nothing_known_is_no_news() {
-        let mut effort = Effort::new();
+        let mut effort = Effort::new(1);
         effort.acknowledged(7, Duration::ZERO);
         assert!(effort.choose(0, MIB, Duration::ZERO));
     }

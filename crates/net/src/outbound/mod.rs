@@ -256,7 +256,7 @@ impl Outbound {
                 windows: windows.map(|window| Packing::new(window, level)).collect(),
                 engine,
                 batch: CONTENT_MAX,
-                effort: Effort::new(),
+                effort: Effort::new(workers),
             }),
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,

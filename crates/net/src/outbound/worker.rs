@@ -64,8 +64,10 @@ impl Worker {
             match self.encode(&draft, number, way, window, &mut buffer) {
                 Ok(tally) => {
                     if way.level.is_some() {
-                        let now = self.shared.now();
-                        lock(&self.shared.ladder).encoded(start.elapsed(), now);
+                        let took = start.elapsed();
+                        let content = draft.content_len() as u64;
+                        lock(&self.shared.book).effort.squeezed(content, took);
+                        lock(&self.shared.ladder).encoded(took, self.shared.now());
                     }
                     *lock(&self.shared.tally) += tally;
                     if direct {
