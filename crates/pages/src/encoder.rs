@@ -14,23 +14,19 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use core::iter::Peekable;
-use core::slice::Iter;
 
 use zstd_safe::{CCtx, CParameter};
 
 use crate::body::GROUP_MAX;
 use crate::digest::Digest;
-use crate::draft::{Draft, Reference};
-use crate::kind::Kind;
-use crate::layout::{Address, Layout};
-use crate::listing::{Entries, Entry};
-use crate::patch::{Patch, WrongLength};
-use crate::planes;
+use crate::draft::Draft;
+use crate::layout::Layout;
+use crate::patch::WrongLength;
 use crate::record::{Codec, Group, Record};
-use crate::tally::{Share, Tally};
+use crate::tally::Tally;
 use crate::window::Packing;
-use crate::writer::{BodyWriter, GroupWriter, Unwritable};
+use crate::writer::{BodyWriter, Unwritable};
+use crate::writing::Writing;
 
 /// Parts of a batch that are tried before all of it is compressed, and the length of each: enough to see text, code, tables and zeros, and
 /// a hundredth of the work.
@@ -304,131 +300,6 @@ fn failed(code: usize) -> EncodeError {
     EncodeError::Zstd {
         reason: zstd_safe::get_error_name(code),
     }
-}
-
-/// What records go into: a body or a group.
-trait Records {
-    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable>;
-    fn len(&self) -> usize;
-}
-
-impl Records for BodyWriter<'_, '_> {
-    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
-        self.append(record)
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-}
-
-impl Records for GroupWriter<'_, '_, '_> {
-    fn append(&mut self, record: &Record<'_>) -> Result<(), Unwritable> {
-        self.append(record)
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-}
-
-/// Writes the records of a draft, in order.
-#[derive(Clone)]
-struct Writing<'a> {
-    draft: &'a Draft,
-    entries: Peekable<Entries<'a>>,
-    references: Peekable<Iter<'a, Reference>>,
-    /// Of the next page.
-    slot: usize,
-}
-
-impl<'a> Writing<'a> {
-    fn of(draft: &'a Draft) -> Self {
-        Self {
-            draft,
-            entries: draft.listing().entries(draft.contents()).peekable(),
-            references: draft.references().iter().peekable(),
-            slot: 0,
-        }
-    }
-
-    /// Goes on up to a slot, or to the end. `planes` is a page's room.
-    fn write(
-        &mut self,
-        until: usize,
-        records: &mut impl Records,
-        tally: &mut Tally,
-        planes: &mut [u8],
-    ) -> Result<(), Unwritable> {
-        let page_size = planes.len() as u64;
-        let slot = &mut self.slot;
-        while let Some(entry) = self
-            .entries
-            .next_if(|entry| *slot < until || !matches!(entry, Entry::Page { .. }))
-        {
-            let before = records.len();
-            let (share, pages) = match entry {
-                Entry::Zero { first, run, .. } => {
-                    records.append(&Record::Zero { first, run })?;
-                    (&mut tally.zero, run)
-                }
-                Entry::Page { at, content, .. } => {
-                    let reference = self.references.next_if(|named| named.slot == *slot);
-                    let words = self.draft.kind(*slot) == Some(Kind::Words);
-                    *slot += 1;
-                    let share = match reference {
-                        Some(reference) => name(records, at, reference, self.draft, tally)?,
-                        None if words => {
-                            planes::apart(content, planes);
-                            records.append(&Record::Planes { page: at, planes })?;
-                            &mut tally.literal
-                        }
-                        None => {
-                            records.append(&Record::Literal { page: at, content })?;
-                            &mut tally.literal
-                        }
-                    };
-                    (share, 1)
-                }
-                Entry::Opaque { channel, bytes } => {
-                    records.append(&Record::Opaque { channel, bytes })?;
-                    tally.opaque_bytes += bytes.len() as u64;
-                    continue;
-                }
-                Entry::Barrier => {
-                    records.append(&Record::Barrier)?;
-                    continue;
-                }
-            };
-            share.pages += pages;
-            share.bytes += (records.len() - before) as u64;
-            tally.memory_bytes += pages * page_size;
-        }
-        Ok(())
-    }
-}
-
-/// Names a page, and says what its record counts to.
-fn name<'t>(
-    records: &mut impl Records,
-    page: Address,
-    reference: &Reference,
-    draft: &Draft,
-    tally: &'t mut Tally,
-) -> Result<&'t mut Share, Unwritable> {
-    let Reference { origin, patch, .. } = reference;
-    let origin = *origin;
-    let Some(patch) = patch.clone() else {
-        records.append(&Record::SameAs { page, origin })?;
-        return Ok(&mut tally.same_as);
-    };
-    let patch = Patch::parsed(draft.patch(patch), draft.contents().page_size());
-    records.append(&Record::Delta {
-        page,
-        origin,
-        patch,
-    })?;
-    Ok(&mut tally.delta)
 }
 
 impl fmt::Debug for Encoder {

@@ -67,6 +67,7 @@ mod tally;
 pub mod varint;
 mod window;
 mod writer;
+mod writing;
 
 pub use agreed::{Agreed, Codecs};
 pub use body::{BODY_MAX, Body, GROUP_MAX};
