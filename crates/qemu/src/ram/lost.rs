@@ -92,9 +92,9 @@ pub enum Lost {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::QemuGone => f.write_str(
-                "QEMU's process on this host ended while its guest's memory was being read or written",
-            ),
+            Self::QemuGone => {
+                f.write_str("QEMU ended while its guest's memory was being read or written")
+            }
             Self::Denied { block, .. } => write!(
                 f,
                 "this host no longer allows access to the guest's memory (RAM block `{block}`), as it did at first: {PRIVILEGE}, for \

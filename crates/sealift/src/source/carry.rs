@@ -122,7 +122,7 @@ impl Carry {
                 events.extend(message.and_then(|message| self.message(message)));
             }
             Happened::Said(Err(why)) => events.push(Event::Lost(why)),
-            Happened::Outbound(event) => events.extend(self.outbound(event)),
+            Happened::Outbound(event) => events.extend(self.outbound(going, event)),
             Happened::Ingest(event) => events.extend(self.ingest(going, event)),
             Happened::Seen(Ok(seen)) => events.extend(self.seen(seen)),
             Happened::Seen(Err(_)) => self.reins.socket_closed(&going.under_way),
@@ -210,7 +210,7 @@ impl Carry {
         None
     }
 
-    fn outbound(&mut self, event: outbound::Event) -> Option<Event> {
+    fn outbound(&mut self, going: &Going, event: outbound::Event) -> Option<Event> {
         match event {
             outbound::Event::Epoch {
                 lane,
@@ -233,6 +233,11 @@ impl Carry {
                 Fault::Network,
                 &format!("lane {lane} broke: {error}"),
             ))),
+            // Of a QEMU that dies the memory goes first.
+            outbound::Event::Broken(broken @ outbound::Broken::Memory(_)) => {
+                let why = failure(ErrorKind::Qemu, Fault::Source, &broken.to_string());
+                self.reins.unless_gone(Event::Failed(why), &going.under_way)
+            }
             outbound::Event::Broken(broken) => Some(Event::Failed(failure(
                 ErrorKind::Internal,
                 Fault::Source,
