@@ -161,7 +161,7 @@ impl Effort {
     }
 
     /// A worker took so long to make a batch that was squeezed, out of so many bytes of content.
-    pub(super) fn squeezed(&mut self, content: u64, took: Duration) {
+    pub(super) fn made(&mut self, content: u64, took: Duration) {
         let (bytes, time) = self.squeezing;
         // Of what was before seven eighths: the last ten or so count.
         self.squeezing = (bytes / 8 * 7 + content, time / 8 * 7 + took);
@@ -339,7 +339,7 @@ mod tests {
                 };
                 self.worker += Self::time(MIB, encoding);
                 if squeezed {
-                    self.effort.squeezed(MIB, Self::time(MIB, encoding));
+                    self.effort.made(MIB, Self::time(MIB, encoding));
                 }
                 self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
                 self.coming

@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) compression: Compression,
     /// How hard what is compressed is. Its lock may be taken while the book's is held.
     pub(super) ladder: Mutex<Ladder>,
-    /// Copies of what was sent. The book's lock may be taken while this one is held, and never the other way round.
+    /// What is known of pages that were sent. The book's lock may be taken while this one is held, and never the other way round.
     pub(super) store: Mutex<Store>,
     /// The guest's memory, with direct access.
     pub(super) memory: Option<Arc<dyn Memory>>,

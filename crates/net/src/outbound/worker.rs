@@ -66,7 +66,7 @@ impl Worker {
                     if way.level.is_some() {
                         let took = start.elapsed();
                         let content = draft.content_len() as u64;
-                        lock(&self.shared.book).effort.squeezed(content, took);
+                        lock(&self.shared.book).effort.made(content, took);
                         lock(&self.shared.ladder).encoded(took, self.shared.now());
                     }
                     *lock(&self.shared.tally) += tally;
