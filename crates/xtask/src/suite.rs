@@ -5,11 +5,10 @@ use std::time::Instant;
 use crate::step::{self, Failed, cargo, root};
 use crate::{features, fuzz, packages, policy, purity, vectors};
 
-/// Format, clippy and the tests that need nothing but the crates.
+/// What the sources say of themselves, and the tests that need nothing but the crates.
 pub(crate) fn check() -> Result<(), Failed> {
     timed("check", || {
-        format()?;
-        clippy()?;
+        sources()?;
         step::run(
             "unit and property tests",
             &mut cargo(["test", "--quiet", "--workspace", "--exclude", "sealift-lab"]),
@@ -21,17 +20,10 @@ pub(crate) fn check() -> Result<(), Failed> {
 pub(crate) fn test(all: bool) -> Result<(), Failed> {
     timed("test", || {
         packages::install(packages::TESTS)?;
-        format()?;
-        clippy()?;
-        purity::check()?;
+        sources()?;
         step::run(
             "unit, property and end-to-end tests",
             cargo(["test", "--workspace"]).env("SEALIFT_MATRIX", if all { "all" } else { "few" }),
-        )?;
-        step::run(
-            "documentation",
-            cargo(["doc", "--quiet", "--workspace", "--no-deps"])
-                .env("RUSTDOCFLAGS", "--deny warnings"),
         )?;
         policy::check()?;
         if all {
@@ -39,6 +31,18 @@ pub(crate) fn test(all: bool) -> Result<(), Failed> {
         }
         fuzz::smoke()
     })
+}
+
+/// What needs no run: it comes before what takes minutes.
+fn sources() -> Result<(), Failed> {
+    format()?;
+    clippy()?;
+    purity::check()?;
+    step::run(
+        "documentation",
+        cargo(["doc", "--quiet", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    )
 }
 
 fn timed(name: &str, suite: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {

@@ -8,7 +8,7 @@
 //!                                                                     Arrivals ─▶ acknowledgements
 //! ```
 //!
-//! A batch that goes on a window ([`windows`]) is decoded behind those before it there; which lane it came through does not matter.
+//! A batch that goes on a window is decoded behind those before it there; which lane it came through does not matter.
 //!
 //! The source keeps what is on its way within [`HELD_MAX`]; a session whose source does not is ended. So nothing in here needs to wait
 //! for anything but its own input, and memory is bounded whatever the peer does.

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! What is serial is in the `Book`, behind one lock, and is nothing but look-ups: the number, the version map, which pages are dirty.
-//! A batch may be compressed on a window, behind those that went there before; as [`ladder`] finds that it pays. It gets its window with its number, so slots rise with numbers.
-//! The store of what was sent has a lock of its own, for workers alone. The queues are not bounded by themselves; the window bounds them, since a batch is counted from its number to its
-//! acknowledgement. So a slow receiver, a slow link and slow compression all come back to QEMU as a socket that nobody reads.
+//! A batch may be compressed on a window, behind those that went there before, as the ladder finds that it pays. It gets its window with
+//! its number, so slots rise with numbers. The store of what was sent has a lock of its own, for workers alone. The queues are not bounded
+//! by themselves; the window bounds them, since a batch is counted from its number to its acknowledgement. So a slow receiver, a slow link
+//! and slow compression all come back to QEMU as a socket that nobody reads.
 //!
 //! Pages come in one of two ways. With stream access their contents come with them, in drafts. With direct access QEMU only says which
 //! pages are dirty, and a worker reads them when it comes to send them. A batch of these gets its number in the same moment in which its
