@@ -154,6 +154,13 @@ impl Feed {
         })
     }
 
+    /// The destination's QEMU has to load pages itself, from here on and for good, as those that the source's has encoded. The receiver then writes
+    /// none into its guest's memory any more, nor reads them there: no batch that gets its number after this names what is only there. To be
+    /// called before what makes it so is submitted.
+    pub fn pages_are_qemus(&self) {
+        self.shared.placed.close();
+    }
+
     fn wait_until(&self, reached: impl Fn(&mut Book, Duration) -> bool) -> Result<(), Closed> {
         let mut book = lock(&self.shared.book);
         loop {

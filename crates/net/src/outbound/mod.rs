@@ -32,7 +32,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
@@ -49,6 +49,7 @@ use crate::Error;
 use crate::lock::lock;
 use crate::threads::Threads;
 use effort::Effort;
+use sent::PlacedBlocks;
 use shared::{Book, Shared};
 
 /// How the way out is to be.
@@ -262,7 +263,7 @@ impl Outbound {
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
             memory,
             layout,
-            placed: RwLock::default(),
+            placed: PlacedBlocks::default(),
             room: Condvar::new(),
             work: Condvar::new(),
             taken: Condvar::new(),
@@ -330,11 +331,10 @@ impl Outbound {
         self.shared.acknowledge(ranges)
     }
 
-    /// The receiver has these blocks' pages in its guest's memory: whatever they got last can be named from now on, however old it is.
+    /// The receiver has these blocks' pages in its guest's memory: whatever they got last can be named from now on, however old it is;
+    /// unless [its QEMU has to load pages itself](Feed::pages_are_qemus).
     pub fn placed(&self, blocks: &[u16]) {
-        let placed = &self.shared.placed;
-        let mut placed = placed.write().unwrap_or_else(PoisonError::into_inner);
-        placed.extend(blocks);
+        self.shared.placed.add(blocks);
     }
 
     /// How many bytes of content each channel may have on the way.

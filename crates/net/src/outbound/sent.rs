@@ -5,9 +5,12 @@
 //!   batch 12, before   page b: 9                                     as it was when the batch got its number
 //!
 //!   newest as of 12    a: 7         b: 9          c: not known any more
+//!
+//!   the receiver has   the last batches, and of blocks that it places everything, until its QEMU has to load pages itself
 //! ```
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
 
 use sealift_pages::{Address, Sent};
 
@@ -32,9 +35,45 @@ impl Sent for Earlier<'_> {
     }
 
     fn reaches(&mut self, page: Address, batch: u64) -> bool {
-        let placed = &self.shared.placed;
-        let placed = placed.read().unwrap_or_else(PoisonError::into_inner);
-        placed.contains(&page.block)
+        self.shared.placed.contains(page.block)
             || self.number.saturating_sub(batch) <= self.shared.layout.agreed().oldest
+    }
+}
+
+/// Blocks whose pages the receiver has in its guest's memory, each as it was last.
+#[derive(Debug)]
+pub(super) struct PlacedBlocks {
+    /// None when there will be no more of them.
+    blocks: RwLock<Option<BTreeSet<u16>>>,
+}
+
+impl Default for PlacedBlocks {
+    fn default() -> Self {
+        Self {
+            blocks: RwLock::new(Some(BTreeSet::new())),
+        }
+    }
+}
+
+impl PlacedBlocks {
+    fn contains(&self, block: u16) -> bool {
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        blocks
+            .as_ref()
+            .is_some_and(|blocks| blocks.contains(&block))
+    }
+
+    /// The receiver says so of these.
+    pub(super) fn add(&self, blocks: &[u16]) {
+        let mut known = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        // What it says late it has taken back by itself, where it has come to the batch that this end knows of already.
+        if let Some(known) = known.as_mut() {
+            known.extend(blocks);
+        }
+    }
+
+    /// From the next batch on there are none, for good.
+    pub(super) fn close(&self) {
+        *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

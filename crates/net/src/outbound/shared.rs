@@ -6,9 +6,9 @@
 //!   taken    the reader of QEMU's stream waits      pages were taken off the dirty map
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealift_pages::{Address, Draft, Layout, Packing, Store, Tally};
@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::effort::Effort;
 use super::ladder::{Ladder, Way};
+use super::sent::PlacedBlocks;
 use super::{Broken, Compression, Event, Memory, limit};
 use crate::lock::lock;
 
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     /// The guest's memory, with direct access.
     pub(super) memory: Option<Arc<dyn Memory>>,
     /// Blocks whose pages the receiver has in its guest's memory.
-    pub(super) placed: RwLock<BTreeSet<u16>>,
+    pub(super) placed: PlacedBlocks,
     pub(super) room: Condvar,
     pub(super) work: Condvar,
     pub(super) taken: Condvar,

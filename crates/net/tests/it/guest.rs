@@ -11,7 +11,7 @@ use sealift_precopy::VersionMap;
 pub(crate) const BLOCKS: [u64; 2] = [128, 1 << 20];
 
 /// How many batches back both ends look for the same content.
-const OLDEST: u64 = 8;
+pub(crate) const OLDEST: u64 = 8;
 
 pub(crate) fn page_size() -> PageSize {
     PageSize::new(PAGE_SIZE_MIN).unwrap()

@@ -16,5 +16,6 @@ mod epochs;
 mod guest;
 mod hand_made;
 mod hosts;
+mod named;
 mod placed;
 mod window;

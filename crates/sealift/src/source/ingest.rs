@@ -325,6 +325,7 @@ impl Ingest {
             // the pages in between.
             Content::Xbzrle(_) | Content::Zlib(_) => {
                 self.round(|pace| pace.page(at, false))?;
+                self.feed.pages_are_qemus();
                 let named = Page {
                     named: true,
                     ..*page

@@ -37,6 +37,8 @@ pub(crate) struct Parallel {
 impl Parallel {
     /// Reads to the end of the channel. How it ends is the main channel's business.
     pub(crate) fn run(mut self, intake: Intake) {
+        // What comes over several channels no receiver writes into memory itself.
+        self.feed.pages_are_qemus();
         // It ends early when the session has ended: nobody is left to be told.
         let _ = self.carry(intake);
         self.quiesce.leave(self.channel);
