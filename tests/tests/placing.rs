@@ -12,6 +12,7 @@ use sealift_lab::qemu::{self, Qemu};
 use sealift_lab::session::Ended;
 use sealift_lab::trial::{self, Trial, listening, runs_on, wait_state};
 use sealift_lab::whole_matrix;
+use serde_json::json;
 
 /// How a move is ordered.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +192,60 @@ fn a_receiver_that_may_not_look_into_qemu_gives_it_all_by_its_stream_and_says_wh
     assert_eq!(admitted["access"], "relay");
     let why = admitted["access_reason"].as_str().unwrap();
     assert!(why.contains("CAP_SYS_PTRACE"), "{why}");
+    wait_state(&mut destination, "running").unwrap();
+    goes_on(&source, &mut destination).unwrap();
+}
+
+/// QEMU's own cache of pages: of a part of those that the guest rewrites, so that some go as their changes and some as they are.
+const CACHE: u64 = 1 << 20;
+/// So little that both ends remember no more than the last two batches.
+const LITTLE: &str = "130MiB";
+/// Rounds that are waited for: in the second the first pages are encoded.
+const ROUNDS: u64 = 12;
+
+#[test]
+fn what_was_placed_is_not_named_any_more_once_the_source_s_qemu_encodes_pages_itself() {
+    let trial = Trial::new().unwrap();
+    let private = Backing::private();
+    let launch = private.launch(&newest());
+    let mut source = trial.running(&launch).unwrap();
+    let mut destination = trial.waiting(&launch).unwrap();
+    let mut receiver = listening(&trial.managed(&destination)).unwrap();
+    let listen = format!("unix:{}", source.path("outgoing").display());
+    let order = trial
+        .send(trial::PORT)
+        .with(["--listen", &listen, "--verify", "full"])
+        .with(["--qmp", &source.free_control().to_string()])
+        .with(["--memory-budget", LITTLE, "--max-downtime", "1s"]);
+    let mut sender = order.start().unwrap();
+    sender.wait_listening().unwrap();
+    let qmp = source.qmp();
+    let on = ["return-path", "switchover-ack", "xbzrle"]
+        .map(|name| json!({ "capability": name, "state": true }));
+    qmp.execute("migrate-set-capabilities", json!({ "capabilities": on }))
+        .unwrap();
+    // So slow that it does not come to an end.
+    let slow = json!({ "xbzrle-cache-size": CACHE, "max-bandwidth": 4 << 20 });
+    qmp.execute("migrate-set-parameters", slow).unwrap();
+    qmp.execute("migrate", json!({ "uri": listen })).unwrap();
+    receiver
+        .wait_event("access", |event| event["access"] == "relay")
+        .unwrap();
+    // Some rounds more, in which pages come whole that had been placed.
+    let rounds = |event: &serde_json::Value| event["round"].as_u64() > Some(ROUNDS);
+    sender.wait_event("round", rounds).unwrap();
+    let fast = json!({ "max-bandwidth": 1 << 30, "downtime-limit": 2000 });
+    qmp.execute("migrate-set-parameters", fast).unwrap();
+    let sent = sender.wait().unwrap();
+    let received = receiver.wait().unwrap();
+    let said = format!("{}{}", sent.said(), received.said());
+    assert_eq!((sent.code, received.code), (Some(0), Some(0)), "{said}");
+    assert_eq!(sent.last("verification")["full"], "equal", "{said}");
+    // It was placed, and then was not.
+    let told = told(&received);
+    let ways: Vec<_> = told.iter().map(|(_, access, _)| access.as_str()).collect();
+    assert_eq!(ways, ["process", "relay"], "{said}");
+    assert!(told[1].2.contains("xbzrle"), "{told:?}");
     wait_state(&mut destination, "running").unwrap();
     goes_on(&source, &mut destination).unwrap();
 }
