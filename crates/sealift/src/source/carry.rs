@@ -380,8 +380,8 @@ impl Carry {
         match remedy {
             Remedy::None => None,
             Remedy::Throttle { percent } => {
-                if self.reins.throttle(percent, &self.story.voice) {
-                    self.story.throttled(percent);
+                if let Some(told) = self.reins.throttle(percent) {
+                    self.story.throttled(&told);
                 }
                 None
             }

@@ -28,6 +28,7 @@ mod return_path;
 mod save;
 mod send;
 mod setup;
+mod steps;
 mod story;
 mod tail;
 mod throttle;

@@ -14,12 +14,14 @@ use sealift_qemu::machine::{Machine, MigrationStatus};
 use sealift_session::control::{ErrorKind, Failure, Fault, RunState};
 use sealift_session::handoff::source::Event;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::guest;
 use super::return_path::ReturnPath;
+use super::steps::{Steps, Told};
 use super::throttle;
-use crate::ending::{failure, whole};
+use crate::ending::failure;
 use crate::memory::Memory;
 use crate::monitor::Monitor;
 use crate::under_way::UnderWay;
@@ -46,8 +48,8 @@ pub(crate) struct Reins {
     streamed: Option<RunState>,
     /// It ran, and this program paused it, to go on at the destination.
     paused_for_the_move: bool,
-    /// For how many hundredths of the time its processors are to be stopped.
-    throttled: u8,
+    /// By which the guest is slowed.
+    steps: Steps,
     /// Orders that are under way.
     pending: Vec<JoinHandle<()>>,
 }
@@ -72,7 +74,7 @@ impl Reins {
             run_state,
             streamed: None,
             paused_for_the_move,
-            throttled: 0,
+            steps: Steps::default(),
             pending: Vec::new(),
         };
         (this, looks)
@@ -164,26 +166,21 @@ impl Reins {
         });
     }
 
-    /// The guest is slowed: its processors are to be stopped for so many per cent of the time. Returns whether that is another order than the last
-    /// one.
-    pub(crate) fn throttle(&mut self, percent: u8, voice: &Voice) -> bool {
-        let Some(monitor) = self.monitor.clone() else {
-            return false;
-        };
-        if std::mem::replace(&mut self.throttled, percent) == percent {
-            return false;
+    /// The guest is to be slowed: its processors are to be stopped for so many per cent of the time. To be said until another percentage is. Returns
+    /// what is to be told of it.
+    pub(crate) fn throttle(&mut self, percent: u8) -> Option<Told> {
+        let monitor = self.monitor.clone()?;
+        let told = self.steps.answered();
+        if self.steps.is_due(percent) {
+            let (answer, answered) = oneshot::channel();
+            self.steps.ordered(percent, answered);
+            self.pending.push(tokio::spawn(async move {
+                let set = monitor.ask(move |machine| throttle::set(machine, percent));
+                // Nobody asks any more once the guest stands still.
+                let _ = answer.send(set.await);
+            }));
         }
-        let voice = voice.clone();
-        self.pending.push(tokio::spawn(async move {
-            let set = monitor.ask(move |machine| throttle::set(machine, percent));
-            if let Err(error) = set.await {
-                voice.warn(format!(
-                    "the source's QEMU does not slow the guest: {}",
-                    whole(&error)
-                ));
-            }
-        }));
-        true
+        told
     }
 
     /// The guest stays: QEMU gives up.

@@ -17,6 +17,8 @@ use sealift_session::control::{ErrorKind, Role, StageChange};
 use sealift_session::handoff::source::Outcome;
 
 use super::pace::{Outlook, Pace};
+use super::steps::Told;
+use crate::ending::whole;
 use crate::voice::Voice;
 
 /// What can be done about a guest that does not converge.
@@ -149,11 +151,17 @@ impl Story {
         );
     }
 
-    /// The guest is slowed, or more than before.
-    pub(crate) fn throttled(&self, percent: u8) {
-        self.voice.warn(format!(
-            "the guest changes its memory faster than the link carries the changes: its processors are stopped for {percent} % of the time until it moves"
-        ));
+    /// The guest is slowed, or more than before; or QEMU does not do it.
+    pub(crate) fn throttled(&self, told: &Told) {
+        self.voice.warn(match told {
+            Told::Slowed { percent } => format!(
+                "the guest changes its memory faster than the link carries the changes: its processors are stopped for {percent} % of the time until it moves"
+            ),
+            Told::Refused(error) => format!(
+                "the guest is not slowed any further, for its QEMU does not take the order: {}",
+                whole(error)
+            ),
+        });
     }
 
     pub(crate) fn progress(&mut self, standing: &Standing, pace: &Pace) {
