@@ -249,8 +249,8 @@ impl Carry {
     fn ingest(&mut self, going: &Going, event: ingest::Event) -> Vec<Event> {
         match event {
             ingest::Event::Stopping => self.stopped(),
-            ingest::Event::Distrusted { block } => {
-                self.story.distrusted(&block);
+            ingest::Event::Distrusted { block, why } => {
+                self.story.distrusted(&block, &why);
                 vec![]
             }
             ingest::Event::RamEnded { batches, versions } => {

@@ -29,7 +29,7 @@ use super::pace::Pace;
 use super::parallel::Quiesce;
 use super::prologue::{Prologue, Unsupported, refuse};
 use super::tail::Tail;
-use super::trust::{Trust, Verdict};
+use super::trust::{Distrust, Trust, Verdict};
 use crate::receiver::stream_end::StreamEnd;
 
 /// How long QEMU may pause before what has been gathered is sent: while the guest runs nothing waits for a page, and zstd wants
@@ -41,10 +41,12 @@ const LINGER: Duration = Duration::from_millis(2);
 pub(crate) enum Event {
     /// QEMU announces that the guest has stopped (10.0 and later).
     Stopping,
-    /// A block was tried, and is not what QEMU sends: its pages come by the stream.
+    /// A block was tried, and is not to be read directly: its pages come by the stream.
     Distrusted {
         /// The block's name.
         block: String,
+        /// Why.
+        why: Distrust,
     },
     /// RAM is over: no page will follow.
     RamEnded {
@@ -344,12 +346,13 @@ impl Ingest {
     fn compare(&mut self, at: Address, content: &[u8]) -> Result<(), End> {
         let trust = self.trust.as_mut();
         match trust.and_then(|trust| trust.compare(at, content)) {
-            Some(Verdict::Differs) => {
+            Some(Verdict::Distrusted(why)) => {
                 let blocks = self.parser.blocks();
                 let name = blocks.iter().nth(usize::from(at.block));
                 let name = name.map(|block| block.name().to_string());
                 self.tell(Event::Distrusted {
                     block: name.unwrap_or_default(),
+                    why,
                 });
             }
             // Contents of its pages that wait in the draft need their number before any of them is marked: of two batches with the same page the

@@ -18,6 +18,7 @@ use sealift_session::handoff::source::Outcome;
 
 use super::pace::{Outlook, Pace};
 use super::steps::Told;
+use super::trust::Distrust;
 use crate::ending::whole;
 use crate::voice::Voice;
 
@@ -137,11 +138,16 @@ impl Story {
         self.verified = Full::Equal { full_bytes: bytes };
     }
 
-    /// Direct access was tried with a block, and is not what QEMU sends.
-    pub(crate) fn distrusted(&mut self, block: &str) {
-        let why = format!("what is read directly of {block} is not what QEMU sends of it");
+    /// Direct access was tried with a block, and is not to be had.
+    pub(crate) fn distrusted(&mut self, block: &str, why: &Distrust) {
+        let why = match why {
+            Distrust::Differs => {
+                format!("what is read directly of {block} is not what QEMU sends of it")
+            }
+            Distrust::Unreadable(error) => format!("{block} cannot be read directly: {error}"),
+        };
         self.voice
-            .warn(format!("{why}: its pages come by the stream"));
+            .warn(format!("{why}; its pages come by the stream"));
         self.facts.access_reason = format!("{}; but {why}", self.facts.access_reason);
     }
 
