@@ -312,3 +312,52 @@ fn a_qemu_that_migrates_by_somebody_elses_order_is_slowed_if_it_can_be() {
     wait_state(&mut waiting, "running").unwrap();
     goes_on(&source, &mut waiting).unwrap();
 }
+
+#[test]
+fn somebody_elses_auto_converge_is_held_and_it_is_said_once() {
+    let trial = Trial::new().unwrap();
+    for qemu in qemus() {
+        let launch = busy(&qemu);
+        let mut source = trial.running(&launch).unwrap();
+        let waiting = trial.waiting(&launch).unwrap();
+        let receiver = listening(&trial.managed(&waiting)).unwrap();
+        let listen = format!("unix:{}", source.path("outgoing").display());
+        let order = trial
+            .send(PORT)
+            .with(["--listen", &listen])
+            .with(["--qmp", &source.free_control().to_string()]);
+        let mut sender = order.start().unwrap();
+        sender.wait_listening().unwrap();
+        let mut on = vec!["return-path", "auto-converge"];
+        on.extend(qemu.is_modern().then_some("switchover-ack"));
+        let on: Vec<_> = on
+            .iter()
+            .map(|name| json!({ "capability": name, "state": true }))
+            .collect();
+        let qmp = source.qmp();
+        qmp.execute("migrate-set-capabilities", json!({ "capabilities": on }))
+            .unwrap();
+        // So slow that it is under way for as long as this takes.
+        let slow = json!({ "max-bandwidth": 256 << 10, "max-cpu-throttle": 80 });
+        qmp.execute("migrate-set-parameters", slow).unwrap();
+        let before = settings(&mut source).0;
+        let qmp = source.qmp();
+        qmp.execute("migrate", json!({ "uri": listen })).unwrap();
+        let warns = |event: &Value| {
+            let message = event["message"].as_str().unwrap_or_default();
+            message.contains("auto-converge is on")
+        };
+        sender.wait_event("warning", warns).unwrap();
+        sender.wait_stage("pre_copy").unwrap();
+        let held = settings(&mut source).0;
+        assert_eq!(held["max-cpu-throttle"], 1, "{held}");
+        sender.interrupt().unwrap();
+        let sent = sender.wait().unwrap();
+        assert_eq!(sent.code, Some(CANCELLED), "{}", sent.said());
+        let warned = sent.events.iter().filter(|event| warns(event));
+        assert_eq!(warned.count(), 1, "{}", sent.said());
+        assert_ne!(receiver.wait().unwrap().code, Some(0));
+        runs_on(&mut source).unwrap();
+        assert_eq!(settings(&mut source).0, before, "it was lent");
+    }
+}

@@ -135,7 +135,7 @@ async fn session(
     let mut before = None;
     let ending = match prepared {
         Ok((prologue, monitor, asked, asking)) => {
-            match throttle::ready(way.if_not_converging, monitor.as_ref()).await {
+            match throttle::ready(way.if_not_converging, monitor.as_ref(), &way.voice).await {
                 Ok(readied) => {
                     before = monitor.clone().zip(readied);
                     let qemu = Qemu {

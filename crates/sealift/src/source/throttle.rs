@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Left to itself auto-converge compares what the guest dirties with what QEMU has sent, which is little while QEMU waits for sealift's gate: a
-//! guest that does next to nothing ends at 99 %. So it is never let further than sealift asks for.
+//! guest that does next to nothing ends at 99 %. So it is never let further than sealift asks for, also where somebody else has switched it on.
 
 use sealift::outcome::{Ending, Fault, Kind};
 use sealift_precopy::IfNotConverging;
@@ -15,9 +15,10 @@ use sealift_qemu::Error;
 use sealift_qemu::machine::Machine;
 use serde_json::{Map, Value, json};
 
-use crate::ending;
+use crate::ending::{self, whole};
 use crate::monitor::Monitor;
 use crate::settings::Before;
+use crate::voice::Voice;
 
 /// QEMU's name of the capability.
 pub(super) const AUTO_CONVERGE: &str = "auto-converge";
@@ -56,14 +57,16 @@ pub(super) fn set_least(machine: &mut Machine) -> Result<(), Error> {
     set(machine, LEAST)
 }
 
-/// Readies a QEMU that migrates by somebody else's order, if that is asked for. Returns what was set before.
+/// Readies a QEMU that migrates by somebody else's order: what it slows its guest by is for sealift to say. Returns what was set before.
 pub(super) async fn ready(
     wanted: IfNotConverging,
     monitor: Option<&Monitor>,
+    voice: &Voice,
 ) -> Result<Option<Before>, Ending> {
-    let Some(monitor) = monitor.filter(|_| wanted == IfNotConverging::Throttle) else {
+    let Some(monitor) = monitor else {
         return Ok(None);
     };
+    let wanted = wanted == IfNotConverging::Throttle;
     let asked = monitor
         .ask(|machine| {
             if machine.capabilities()?.get(AUTO_CONVERGE) != Some(&true) {
@@ -75,8 +78,7 @@ pub(super) async fn ready(
         })
         .await;
     match asked {
-        Ok(Some(before)) => Ok(Some(before)),
-        Ok(None) => Err(Ending::new(
+        Ok(None) if wanted => Err(Ending::new(
             Kind::StillAtSource,
             "this QEMU cannot slow its guest: it migrates without the capability auto-converge",
         )
@@ -84,6 +86,24 @@ pub(super) async fn ready(
         .advice(
             "switch it on before QEMU is told to migrate, migrate_set_capability auto-converge on; or use sealift migrate, which does that",
         )),
-        Err(error) => Err(ending::of_qemu(&error)),
+        Err(error) if wanted => Err(ending::of_qemu(&error)),
+        Ok(before) => {
+            if before.is_some() && !wanted {
+                voice.warn(format!("{UNASKED}: it is held to {LEAST} % until the migration has ended; {INSTEAD}"));
+            }
+            Ok(before)
+        }
+        // Nobody has asked for it: the guest moves all the same.
+        Err(error) => {
+            voice.warn(format!("{UNASKED}, and cannot be held: {}; {INSTEAD}", whole(&error)));
+            Ok(None)
+        }
     }
 }
+
+/// What is the matter with somebody else's auto-converge.
+const UNASKED: &str = "auto-converge is on in the source's QEMU, which takes sealift's holding it back for a guest that writes too fast, and would stop its \
+                       processors for up to 99 % of the time";
+/// What to do instead.
+const INSTEAD: &str =
+    "leave it off, and slow a guest that has to be slowed by --if-not-converging throttle";
