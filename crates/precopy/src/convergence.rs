@@ -18,8 +18,9 @@
 use core::time::Duration;
 
 use crate::forecast::Forecast;
-use crate::gate::{Decision, Gate, Why};
+use crate::gate::{Decision, Gate};
 use crate::rate::portion;
+use crate::why::Why;
 
 /// How long a guest is stuck before anything is done about it: longer than most bursts, and short beside a migration that would never end.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -17,12 +17,12 @@
 //! to want more than that it fits: while each round leaves a good deal less than the one before, the gate waits for the next. This costs rounds
 //! that become ever shorter, and the blackout becomes as short as this guest allows on this link.
 
-use core::fmt;
 use core::time::Duration;
 
 use crate::forecast::{DEVICE_STATE, Forecast};
 use crate::rate::volume;
 use crate::rounds::Round;
+use crate::why::Why;
 
 /// Rounds that have not become smaller after which it is said that they will not.
 const STUCK_ROUNDS: u32 = 3;
@@ -230,6 +230,7 @@ impl Gate {
                 max_downtime,
                 dirty_rate,
                 delivered_rate,
+                on_the_wire: self.forecast.costs().is_some(),
             }
         } else {
             Why::TooMuch {
@@ -264,101 +265,5 @@ impl Decision {
                     why: Why::Draining { .. } | Why::Refreshing
                 }
         )
-    }
-}
-
-/// Why QEMU waits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Why {
-    /// No switch is as short as the user asks for.
-    DowntimeTooShort {
-        /// What the user asks for.
-        max_downtime: Duration,
-    },
-    /// The destination's QEMU has not sent the message.
-    NotOffered,
-    /// Memory was not walked over once.
-    FirstPass,
-    /// Nothing was delivered yet.
-    RateUnknown,
-    /// More remains than can be delivered in the time.
-    TooMuch {
-        /// Bytes of guest memory, or on the wire where the source owns its pre-copy.
-        remaining: u64,
-        /// How long the guest would stand still.
-        blackout: Duration,
-        /// How long it may.
-        max_downtime: Duration,
-    },
-    /// The same, and it does not become less: the guest writes as fast as the link delivers.
-    NotConverging {
-        /// Bytes of guest memory, or on the wire where the source owns its pre-copy.
-        remaining: u64,
-        /// How long the guest would stand still.
-        blackout: Duration,
-        /// How long it may.
-        max_downtime: Duration,
-        /// Bytes that the guest dirties in a second, counted alike.
-        dirty_rate: u64,
-        /// Bytes that are delivered in a second.
-        delivered_rate: u64,
-    },
-    /// It fits, and each round leaves a good deal less than the one before: another is worth it.
-    Shrinking {
-        /// How long the guest would stand still.
-        blackout: Duration,
-    },
-    /// It fits. What waits for the guest's stop is sent once more before it.
-    Refreshing,
-    /// It fits. QEMU is to see the link's full speed before it is let through: take all that it gives.
-    Draining {
-        /// For how long still.
-        left: Duration,
-    },
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: u64 = 1 << 20;
-        match self {
-            Self::DowntimeTooShort { max_downtime } => write!(
-                f,
-                "no guest stands still for less than {DEVICE_STATE:?}: allow more than {max_downtime:?}"
-            ),
-            Self::NotOffered => f.write_str("the destination's QEMU is not ready"),
-            Self::FirstPass => f.write_str("the first pass over memory is not complete"),
-            Self::RateUnknown => f.write_str("nothing was delivered yet"),
-            Self::TooMuch {
-                remaining,
-                blackout,
-                max_downtime,
-            } => write!(
-                f,
-                "{} MiB remain: the guest would stand still for {blackout:.0?}, and may for {max_downtime:.0?}",
-                remaining / MIB
-            ),
-            Self::NotConverging {
-                blackout,
-                max_downtime,
-                dirty_rate,
-                delivered_rate,
-                ..
-            } => write!(
-                f,
-                "the guest writes {} MiB/s and the link delivers {} MiB/s: it would stand still for {blackout:.0?}, and may for {max_downtime:.0?}",
-                dirty_rate / MIB,
-                delivered_rate / MIB
-            ),
-            Self::Shrinking { blackout } => write!(
-                f,
-                "the guest would stand still for {blackout:.0?}, and after another round for less"
-            ),
-            Self::Refreshing => {
-                f.write_str("what remains fits; what is rewritten all the time is sent once more")
-            }
-            Self::Draining { left } => {
-                write!(f, "what remains fits; at full speed for another {left:.0?}")
-            }
-        }
     }
 }

@@ -36,12 +36,14 @@ mod heat;
 mod rate;
 mod rounds;
 mod version;
+mod why;
 
 pub use convergence::{Convergence, IfNotConverging, Remedy};
 pub use cost::{Costs, Encoded};
 pub use dirty::{Counts, NoSuchPage, Taken};
 pub use engine::Engine;
 pub use forecast::{Forecast, QemuView, Sample};
-pub use gate::{Decision, Gate, Why};
+pub use gate::{Decision, Gate};
 pub use rounds::{Round, Rounds};
 pub use version::{CHUNK_PAGES, StampError, VersionMap};
+pub use why::Why;
