@@ -166,12 +166,6 @@ impl Forecast {
         }
     }
 
-    /// The last round that ended.
-    #[must_use]
-    pub const fn last_round(&self) -> Option<Round> {
-        self.complete
-    }
-
     /// Bytes of guest memory that the link delivers in a second, when there is something to deliver. None before anything was.
     #[must_use]
     pub fn delivered_rate(&self) -> Option<u64> {

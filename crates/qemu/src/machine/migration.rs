@@ -19,10 +19,6 @@ pub struct Migration {
     pub ram: Option<RamProgress>,
     /// How long the guest stood still, in milliseconds; once completed.
     pub downtime_ms: Option<u64>,
-    /// How long it would stand still now, in milliseconds; while active.
-    pub expected_downtime_ms: Option<u64>,
-    /// How long the migration has taken so far, in milliseconds.
-    pub total_ms: Option<u64>,
     /// For how many hundredths of the time QEMU stops the guest's processors, while it does.
     pub throttled_percent: Option<u8>,
     /// Why this guest cannot be migrated; empty when it can.
@@ -87,20 +83,12 @@ impl MigrationStatus {
 /// QEMU's own count of the memory that it has sent; 0 where it does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct RamProgress {
-    /// Bytes written to the channel.
-    pub transferred: u64,
     /// Bytes of memory still to be sent in this round.
     pub remaining: u64,
-    /// Bytes of memory that the guest has.
-    pub total: u64,
     /// Pages a second that the guest writes to, over the last round.
     pub dirty_pages_rate: u64,
     /// How often QEMU has looked at the dirty bitmap.
     pub dirty_sync_count: u64,
-    /// The guest's page size.
-    pub page_size: u64,
-    /// Throughput in megabits a second, as QEMU measures it.
-    pub mbps: f64,
 }
 
 impl Migration {
@@ -118,8 +106,6 @@ impl Migration {
                 .filter(|ram| ram.is_object())
                 .map(RamProgress::parse),
             downtime_ms: number("downtime"),
-            expected_downtime_ms: number("expected-downtime"),
-            total_ms: number("total-time"),
             throttled_percent: number("cpu-throttle-percentage")
                 .and_then(|percent| u8::try_from(percent).ok()),
             blocked_reasons: answer["blocked-reasons"]
@@ -137,13 +123,9 @@ impl RamProgress {
     fn parse(ram: &Value) -> Self {
         let number = |field: &str| ram[field].as_u64().unwrap_or(0);
         Self {
-            transferred: number("transferred"),
             remaining: number("remaining"),
-            total: number("total"),
             dirty_pages_rate: number("dirty-pages-rate"),
             dirty_sync_count: number("dirty-sync-count"),
-            page_size: number("page-size"),
-            mbps: ram["mbps"].as_f64().unwrap_or(0.0),
         }
     }
 }
@@ -193,8 +175,8 @@ mod tests {
             assert!(migration.status.is_final());
             let ram = migration.ram.unwrap();
             assert!(ram.dirty_sync_count >= rounds, "{ram:?}");
-            assert!(ram.transferred > 0 && ram.total > ram.remaining && ram.page_size == 4096);
-            assert!(migration.downtime_ms.is_some() && migration.total_ms.is_some());
+            assert_eq!(ram.remaining, 0);
+            assert!(migration.downtime_ms.is_some());
         }
     }
 }
