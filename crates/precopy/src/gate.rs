@@ -1,17 +1,16 @@
 //! When QEMU may stop the guest.
 //!
 //! ```text
-//!                       ┌──────────────── it does not fit any more ───────────────┐
-//!                       ▼                                                         │
-//!   QEMU asks · first pass complete ─▶ hold ── what remains fits the blackout ─▶ drain ─▶ open, for good
+//!                                      ┌─ it does not fit ─┐
+//!                                      ▼                   │
+//!   QEMU asks · first pass complete ─▶ hold ───────────────┴─ what remains fits the blackout ─▶ open, for good
 //! ```
 //!
 //! QEMU 8.1 and later wait for the destination's `SWITCHOVER_ACK` before they stop a running guest. The session keeps that message until the gate opens. It
 //! is let through, never forged: until the destination has sent it the gate stays closed. What is said of guests that do not converge holds for older
 //! QEMUs too, which stop the guest by their own reckoning.
 //!
-//! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms. A session that does not
-//! always take all that QEMU gives must do so for a while before the gate opens: the drain. One that does needs none.
+//! QEMU then wants for itself that what is pending fits its downtime limit, at a bandwidth that it has seen over at least 100 ms.
 //!
 //! A source that owns its pre-copy says what everything costs, after deltas and compression, and what QEMU's last look will bring. What fits then is known well enough
 //! to want more than that it fits: while each round leaves a good deal less than the one before, the gate waits for the next. This costs rounds
@@ -45,12 +44,9 @@ const WAITING: u32 = 2;
 #[derive(Clone, Debug)]
 pub struct Gate {
     max_downtime: Duration,
-    drain: Duration,
     forecast: Forecast,
     offered: bool,
     open: bool,
-    /// Since when what remains has fitted.
-    fits_since: Option<Duration>,
     /// Rounds in a row that did not fit and were not smaller than the one before.
     stuck: u32,
     /// Of a source that owns its pre-copy: its last round, how long the guest would have stood still at the end of it, and how many in a row
@@ -64,17 +60,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A closed gate that opens when the guest can be expected to stand still for no longer than `max_downtime`, and could have been for as long
-    /// as `drain`.
+    /// A closed gate that opens when the guest can be expected to stand still for no longer than `max_downtime`.
     #[must_use]
-    pub const fn new(max_downtime: Duration, drain: Duration, forecast: Forecast) -> Self {
+    pub const fn new(max_downtime: Duration, forecast: Forecast) -> Self {
         Self {
             max_downtime,
-            drain,
             forecast,
             offered: false,
             open: false,
-            fits_since: None,
             stuck: 0,
             seen: None,
             settled: 0,
@@ -170,19 +163,8 @@ impl Gate {
             return Decision::Open;
         }
         match self.obstacle(now) {
-            Some(why) => {
-                self.fits_since = None;
-                Decision::Hold { why }
-            }
+            Some(why) => Decision::Hold { why },
             None => {
-                let since = *self.fits_since.get_or_insert(now);
-                let drained = now.saturating_sub(since);
-                if drained < self.drain {
-                    let left = self.drain.saturating_sub(drained);
-                    return Decision::Hold {
-                        why: Why::Draining { left },
-                    };
-                }
                 self.open = true;
                 Decision::Open
             }
@@ -262,7 +244,7 @@ impl Decision {
             self,
             Self::Open
                 | Self::Hold {
-                    why: Why::Draining { .. } | Why::Refreshing
+                    why: Why::Refreshing
                 }
         )
     }

@@ -50,11 +50,6 @@ pub enum Why {
     },
     /// It fits. What waits for the guest's stop is sent once more before it.
     Refreshing,
-    /// It fits. QEMU is to see the link's full speed before it is let through: take all that it gives.
-    Draining {
-        /// For how long still.
-        left: Duration,
-    },
 }
 
 impl fmt::Display for Why {
@@ -101,9 +96,6 @@ impl fmt::Display for Why {
             ),
             Self::Refreshing => {
                 f.write_str("what remains fits; what is rewritten all the time is sent once more")
-            }
-            Self::Draining { left } => {
-                write!(f, "what remains fits; at full speed for another {left:.0?}")
             }
         }
     }

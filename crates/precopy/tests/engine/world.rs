@@ -153,7 +153,6 @@ impl World {
         let page_size = PageSize::new(4096).unwrap();
         let mut gate = Gate::new(
             Duration::from_millis(max_downtime),
-            Duration::ZERO,
             Forecast::new(guest.pages * PAGE, page_size),
         );
         gate.offered();

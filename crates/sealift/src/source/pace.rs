@@ -109,8 +109,7 @@ impl Pace {
             start: Instant::now(),
             state: Mutex::new(State {
                 rounds: Rounds::new(0),
-                // QEMU is always read as fast as the link carries it: it has seen what that is.
-                gate: Gate::new(max_downtime, Duration::ZERO, forecast),
+                gate: Gate::new(max_downtime, forecast),
                 convergence: Convergence::new(if_not_converging),
                 opened: false,
                 hurries: false,
