@@ -198,8 +198,8 @@ fn a_receiver_that_may_not_look_into_qemu_gives_it_all_by_its_stream_and_says_wh
 
 /// QEMU's own cache of pages: of a part of those that the guest rewrites, so that some go as their changes and some as they are.
 const CACHE: u64 = 1 << 20;
-/// So little that both ends remember no more than the last two batches.
-const LITTLE: &str = "130MiB";
+/// The least: both ends remember no more than some twelve batches, the pages of two rounds.
+const LITTLE: &str = "128MiB";
 /// Rounds that are waited for: in the second the first pages are encoded.
 const ROUNDS: u64 = 12;
 
