@@ -25,8 +25,8 @@ const LATER: u32 = 8;
 const TRIAL: u32 = 8;
 /// A trial is won by so many eighths of what was delivered before.
 const WON: u64 = 9;
-/// Batches over which it is measured what is delivered.
-const MEASURED: usize = 32;
+/// Content over which it is measured what is delivered: 32 batches that are full, or as many more as are not, so that small ones weigh what they carry.
+const MEASURED: u64 = 32 * CONTENT_MAX;
 /// Batches whose time on the way is looked at to see whether they queue.
 const RECENT: u32 = 8;
 /// A worker that waits longer for pages than this ends what was in a row: QEMU has come to an end of its walk. Shorter waits are cores that are wanted by all.
@@ -34,7 +34,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Time on the way beside twice the least that was seen: what threads that wait for a core make of it.
 const JITTER: Duration = Duration::from_millis(10);
 
-/// Of content, below which a batch says nothing of how fast content goes.
+/// Of content, below which a batch says nothing of how fast content could go: it begins no trial and is none. What goes as it is is measured in batches of any
+/// size, or it would go on so when a slow link makes all of them small.
 const FULL: u64 = CONTENT_MAX / 2;
 
 /// Decides it, batch by batch.
@@ -49,7 +50,7 @@ pub(super) struct Effort {
     due: u32,
     under_way: VecDeque<Batch>,
     /// What was acknowledged lately, in the way that it is sent now.
-    lately: VecDeque<(Duration, u64)>,
+    lately: Lately,
     /// Bytes of content per second, squeezed.
     squeezed: u64,
     /// Workers, and what they squeezed lately, in how much time of theirs.
@@ -76,6 +77,15 @@ struct Trial {
     content: u64,
 }
 
+/// The last batches that were acknowledged, as many as have [`MEASURED`] content.
+#[derive(Debug, Default)]
+struct Lately {
+    /// When, and the content of each.
+    batches: VecDeque<(Duration, u64)>,
+    /// Of all but the first, which only starts the clock.
+    content: u64,
+}
+
 /// One that is not acknowledged.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
@@ -95,7 +105,7 @@ impl Effort {
             waits: None,
             due: FIRST,
             under_way: VecDeque::new(),
-            lately: VecDeque::new(),
+            lately: Lately::default(),
             squeezed: 0,
             recent: VecDeque::new(),
             least: Duration::MAX,
@@ -109,12 +119,15 @@ impl Effort {
         {
             self.begin_again();
         }
-        if content < FULL {
-            return self.state != State::Plain;
+        if content < FULL && self.state != State::Plain {
+            return true;
+        }
+        if content == 0 {
+            return false;
         }
         self.busy = self.busy.saturating_add(1);
         if self.state == State::Squeezed && self.busy > self.due && self.is_calm() {
-            self.squeezed = self.delivered(now).unwrap_or(u64::MAX);
+            self.squeezed = self.lately.per_second(now).unwrap_or(u64::MAX);
             self.state = State::Trial(Trial::default());
         }
         let plain = match &mut self.state {
@@ -178,7 +191,10 @@ impl Effort {
             return;
         };
         let took = now.saturating_sub(batch.at);
-        self.least = self.least.min(took);
+        // A small one takes less: it is held against what a full one takes at least.
+        if batch.content >= FULL {
+            self.least = self.least.min(took);
+        }
         push(&mut self.recent, took, RECENT as usize);
         match &mut self.state {
             State::Trial(trial) if batch.plain => {
@@ -194,11 +210,11 @@ impl Effort {
             }
             State::Trial(_) => {}
             State::Squeezed if !batch.plain => {
-                push(&mut self.lately, (now, batch.content), MEASURED);
+                self.lately.push(now, batch.content);
             }
             State::Plain if batch.plain => {
-                push(&mut self.lately, (now, batch.content), MEASURED);
-                let delivered = self.delivered(now);
+                self.lately.push(now, batch.content);
+                let delivered = self.lately.per_second(now);
                 // What was delivered before may have waited for pages. Where now the link is what limits, it is what workers could squeeze that counts.
                 let could = match self.queues() {
                     true => self.could_be_squeezed(),
@@ -231,7 +247,7 @@ impl Effort {
     /// Batches do not queue on their way.
     fn is_calm(&self) -> bool {
         // As many as were looked at: an average of fewer is none.
-        self.lately.len() == MEASURED
+        self.lately.is_enough()
             && self.took() <= self.least.saturating_mul(2).saturating_add(JITTER)
     }
 
@@ -251,15 +267,35 @@ impl Effort {
         let sum: Duration = self.recent.iter().sum();
         sum / RECENT
     }
+}
 
-    /// Bytes of content per second that were acknowledged lately, when it is enough to say.
-    fn delivered(&self, now: Duration) -> Option<u64> {
-        if self.lately.len() < MEASURED {
-            return None;
+impl Lately {
+    fn push(&mut self, now: Duration, content: u64) {
+        if !self.batches.is_empty() {
+            self.content += content;
         }
-        let (first, _) = self.lately.front()?;
-        let content = self.lately.iter().skip(1).map(|(_, content)| content);
-        Some(per_second(content.sum(), now.saturating_sub(*first)))
+        self.batches.push_back((now, content));
+        while let Some(&(_, second)) = self.batches.get(1)
+            && self.content - second >= MEASURED
+        {
+            self.batches.pop_front();
+            self.content -= second;
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn is_enough(&self) -> bool {
+        self.content >= MEASURED
+    }
+
+    /// Bytes of content per second, when it is enough to say.
+    fn per_second(&self, now: Duration) -> Option<u64> {
+        let (first, _) = self.batches.front()?;
+        self.is_enough()
+            .then(|| per_second(self.content, now.saturating_sub(*first)))
     }
 }
 
@@ -280,8 +316,8 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    /// Of content, as a batch that is squeezed leaves on the wire.
-    const SQUEEZED: u64 = MIB / 4;
+    /// Content that a batch leaves on the wire as one byte when it is squeezed.
+    const SQUEEZED: u64 = 4;
 
     /// A worker, a link and a receiver that acknowledges at once, in virtual time: each batch goes through one after the other.
     struct Way {
@@ -297,6 +333,8 @@ mod tests {
         plain: Vec<bool>,
         /// Batches that may be under way; whoever has more waits.
         window: usize,
+        /// Content of each.
+        batch: u64,
     }
 
     impl Way {
@@ -311,6 +349,7 @@ mod tests {
                 coming: VecDeque::new(),
                 plain: Vec::new(),
                 window: 64,
+                batch: MIB,
             }
         }
 
@@ -331,15 +370,16 @@ mod tests {
                     self.coming.pop_front();
                     self.effort.acknowledged(number, at);
                 }
-                let squeezed = self.effort.choose(self.number, MIB, self.worker);
+                let squeezed = self.effort.choose(self.number, self.batch, self.worker);
                 self.plain.push(!squeezed);
                 let (wire, encoding) = match squeezed {
-                    true => (SQUEEZED, self.squeezing),
-                    false => (MIB, 20 * self.squeezing),
+                    true => (self.batch / SQUEEZED, self.squeezing),
+                    false => (self.batch, 20 * self.squeezing),
                 };
-                self.worker += Self::time(MIB, encoding);
+                let took = Self::time(self.batch, encoding);
+                self.worker += took;
                 if squeezed {
-                    self.effort.made(MIB, Self::time(MIB, encoding));
+                    self.effort.made(self.batch, took);
                 }
                 self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
                 self.coming
@@ -383,6 +423,56 @@ mod tests {
         let before = way.plain();
         way.send(500);
         assert!(way.plain() - before < 120, "{}", way.plain() - before);
+    }
+
+    #[test]
+    fn a_link_that_becomes_slow_is_noticed_by_small_batches_too() {
+        for batch in [256 << 10, 64 << 10] {
+            let mut way = Way::new(1_200_000_000, 200_000_000);
+            way.send(200);
+            assert_eq!(way.plain.last(), Some(&true));
+            // As pace.rs makes them once the blackout is what bounds the window.
+            way.batch = batch;
+            way.rate = 25_000_000;
+            let before = way.plain();
+            let batches = 100 * MIB / batch;
+            way.send(usize::try_from(batches).unwrap());
+            let plain = way.plain() - before;
+            assert!(plain as u64 * batch < 50 * MIB, "{plain} of {batches}");
+            assert_eq!(way.plain.last(), Some(&false));
+        }
+    }
+
+    #[test]
+    fn a_fast_link_gets_small_batches_as_they_are_once_full_ones_went_so() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(200);
+        way.batch = 256 << 10;
+        let before = way.plain();
+        way.send(1000);
+        assert_eq!(way.plain() - before, 1000);
+    }
+
+    #[test]
+    fn small_batches_are_no_trial() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.batch = 256 << 10;
+        way.send(1000);
+        assert_eq!(way.plain(), 0);
+    }
+
+    #[test]
+    fn batches_without_content_say_nothing() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(200);
+        for _ in 0..1000 {
+            let now = way.worker;
+            assert!(!way.effort.choose(way.number, 0, now));
+            way.effort.acknowledged(way.number, now);
+            way.number += 1;
+        }
+        way.send(100);
+        assert_eq!(way.plain.last(), Some(&true));
     }
 
     #[test]
