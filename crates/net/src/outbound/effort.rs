@@ -159,13 +159,17 @@ impl Effort {
                 self.begin_again();
             }
             State::Trial(_) => {}
-            State::Plain => self.lately.clear(),
+            State::Plain => self.begin_again(),
         }
     }
 
     fn begin_again(&mut self) {
         self.busy = 0;
-        self.lately.clear();
+        // While batches queue as they are, it is the link that limits, whoever waits here.
+        let link_limits = self.state == State::Plain && !self.under_way.is_empty() && self.queues();
+        if !link_limits {
+            self.lately.clear();
+        }
     }
 
     /// A worker had to wait until there was less under way: compressing is not what limits.
@@ -441,6 +445,47 @@ mod tests {
             assert!(plain as u64 * batch < 50 * MIB, "{plain} of {batches}");
             assert_eq!(way.plain.last(), Some(&false));
         }
+    }
+
+    #[test]
+    fn moments_without_pages_do_not_hide_a_link_that_limits() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(200);
+        way.rate = 25_000_000;
+        let before = way.plain();
+        for _ in 0..500 {
+            way.send(1);
+            // One worker has taken what there was room for, another finds nothing until QEMU has been read.
+            way.effort.waits(way.worker);
+        }
+        assert!(way.plain() - before < 150, "{}", way.plain() - before);
+    }
+
+    #[test]
+    fn a_guest_that_has_little_to_send_is_no_slow_link() {
+        let mut way = Way::new(1_200_000_000, 200_000_000);
+        way.send(200);
+        let before = way.plain();
+        for _ in 0..500 {
+            way.send(1);
+            way.effort.waits(way.worker);
+            way.worker += PAUSE / 2;
+        }
+        assert_eq!(way.plain() - before, 500);
+    }
+
+    #[test]
+    fn a_guest_that_pauses_is_no_slow_link() {
+        // As fast as both: what goes as it is queues, and is no slower.
+        let mut way = Way::new(400_000_000, 200_000_000);
+        way.send(200);
+        let before = way.plain();
+        for _ in 0..50 {
+            way.send(20);
+            way.effort.waits(way.worker);
+            way.worker += Duration::from_secs(1);
+        }
+        assert_eq!(way.plain() - before, 1000);
     }
 
     #[test]
