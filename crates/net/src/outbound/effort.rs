@@ -45,9 +45,9 @@ pub(super) struct Effort {
     /// Taken in a row.
     busy: u32,
     /// Since when a worker waits for pages.
-    waits: Option<Duration>,
-    /// So many of them make a trial due.
-    due: u32,
+    without_pages_since: Option<Duration>,
+    /// So many in a row are to be taken before the next trial.
+    before_trial: u32,
     under_way: VecDeque<Batch>,
     /// What was acknowledged lately, in the way that it is sent now.
     lately: Lately,
@@ -102,8 +102,8 @@ impl Effort {
             squeezing: (0, Duration::ZERO),
             state: State::Squeezed,
             busy: 0,
-            waits: None,
-            due: FIRST,
+            without_pages_since: None,
+            before_trial: FIRST,
             under_way: VecDeque::new(),
             lately: Lately::default(),
             squeezed: 0,
@@ -114,7 +114,7 @@ impl Effort {
 
     /// Whether a batch with so many bytes of content is to be compressed.
     pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> bool {
-        if let Some(since) = self.waits.take()
+        if let Some(since) = self.without_pages_since.take()
             && now.saturating_sub(since) > PAUSE
         {
             self.begin_again();
@@ -126,7 +126,7 @@ impl Effort {
             return false;
         }
         self.busy = self.busy.saturating_add(1);
-        if self.state == State::Squeezed && self.busy > self.due && self.is_calm() {
+        if self.state == State::Squeezed && self.busy > self.before_trial && self.is_calm() {
             self.squeezed = self.lately.per_second(now).unwrap_or(u64::MAX);
             self.state = State::Trial(Trial::default());
         }
@@ -147,15 +147,15 @@ impl Effort {
         !plain
     }
 
-    /// A worker has to wait for pages.
-    pub(super) fn waits(&mut self, now: Duration) {
-        self.waits.get_or_insert(now);
+    /// A worker found no pages to take, and waits for some.
+    pub(super) fn found_no_pages(&mut self, now: Duration) {
+        self.without_pages_since.get_or_insert(now);
         match &mut self.state {
             State::Squeezed => {}
             // What is delivered now says nothing of what could be.
             State::Trial(trial) if trial.taken < TRIAL => {
                 self.state = State::Squeezed;
-                self.due = self.due.saturating_mul(2);
+                self.before_trial = self.before_trial.saturating_mul(2);
                 self.begin_again();
             }
             State::Trial(_) => {}
@@ -172,8 +172,8 @@ impl Effort {
         }
     }
 
-    /// A worker had to wait until there was less under way: compressing is not what limits.
-    pub(super) const fn held(&mut self) {
+    /// A worker found too much under way to take more: compressing is not what limits.
+    pub(super) const fn found_no_room(&mut self) {
         self.busy = 0;
     }
 
@@ -225,7 +225,7 @@ impl Effort {
                     false => 0,
                 };
                 if delivered.is_some_and(|plain| plain < self.squeezed.max(could)) {
-                    self.lost();
+                    self.squeeze_again();
                 }
             }
             State::Squeezed | State::Plain => {}
@@ -238,13 +238,14 @@ impl Effort {
             self.state = State::Plain;
             self.lately.clear();
         } else {
-            self.lost();
+            self.squeeze_again();
         }
     }
 
-    fn lost(&mut self) {
+    /// Compressing has shown to be better: back to it, and for longer than before.
+    fn squeeze_again(&mut self) {
         self.state = State::Squeezed;
-        self.due = self.due.saturating_mul(LATER);
+        self.before_trial = self.before_trial.saturating_mul(LATER);
         self.begin_again();
     }
 
@@ -366,7 +367,7 @@ mod tests {
                 if self.coming.len() == self.window {
                     let (at, _) = self.coming[0];
                     self.worker = self.worker.max(at);
-                    self.effort.held();
+                    self.effort.found_no_room();
                 }
                 while let Some(&(at, number)) = self.coming.front()
                     && at <= self.worker
@@ -456,7 +457,7 @@ mod tests {
         for _ in 0..500 {
             way.send(1);
             // One worker has taken what there was room for, another finds nothing until QEMU has been read.
-            way.effort.waits(way.worker);
+            way.effort.found_no_pages(way.worker);
         }
         assert!(way.plain() - before < 150, "{}", way.plain() - before);
     }
@@ -468,7 +469,7 @@ mod tests {
         let before = way.plain();
         for _ in 0..500 {
             way.send(1);
-            way.effort.waits(way.worker);
+            way.effort.found_no_pages(way.worker);
             way.worker += PAUSE / 2;
         }
         assert_eq!(way.plain() - before, 500);
@@ -482,7 +483,7 @@ mod tests {
         let before = way.plain();
         for _ in 0..50 {
             way.send(20);
-            way.effort.waits(way.worker);
+            way.effort.found_no_pages(way.worker);
             way.worker += Duration::from_secs(1);
         }
         assert_eq!(way.plain() - before, 1000);
@@ -539,7 +540,7 @@ mod tests {
         let mut way = Way::new(1_200_000_000, 200_000_000);
         for _ in 0..100 {
             way.send(30);
-            way.effort.waits(way.worker);
+            way.effort.found_no_pages(way.worker);
             way.worker += PAUSE * 2;
         }
         assert_eq!(way.plain(), 0);
@@ -550,7 +551,7 @@ mod tests {
         let mut way = Way::new(1_200_000_000, 200_000_000);
         for _ in 0..100 {
             way.send(30);
-            way.effort.waits(way.worker);
+            way.effort.found_no_pages(way.worker);
             way.worker += PAUSE / 10;
         }
         assert!(way.plain() > 2500, "{}", way.plain());

@@ -132,8 +132,8 @@ impl Shared {
                 }
                 Ok(None) => {
                     match self.has_too_much_under_way(&book) {
-                        true => book.effort.held(),
-                        false => book.effort.waits(self.now()),
+                        true => book.effort.found_no_room(),
+                        false => book.effort.found_no_pages(self.now()),
                     }
                     book = wait(&self.work, book);
                 }
