@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sealift_pages::{Address, Draft, Layout, Packing, Store, Tally};
-use sealift_precopy::{Encoded, Engine, Taken, VersionMap};
+use sealift_precopy::{self as precopy, Engine, Taken, VersionMap};
 use sealift_seal::{Keyed, Source};
 use sealift_session::control::BatchRanges;
 use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted};
@@ -103,6 +103,16 @@ pub(super) struct Task {
     pub(super) window: Option<Packing>,
 }
 
+/// What a worker has to tell of a batch.
+pub(super) struct Encoded {
+    pub(super) number: u64,
+    pub(super) tally: Tally,
+    /// Its bytes of content, and how long it took, if it was to be compressed.
+    pub(super) squeezed: Option<(u64, Duration)>,
+    /// What it went on, or would have.
+    pub(super) window: Option<Packing>,
+}
+
 /// For each page of a batch with content, in the order of addresses, the batch with its newest content before this one got its number.
 pub(super) type Before = Vec<(Address, Option<u64>)>;
 
@@ -162,14 +172,6 @@ impl Shared {
         Task { job, way, window }
     }
 
-    /// A worker has no more use of a window.
-    pub(super) fn give_back(&self, window: Packing) {
-        let mut book = lock(&self.book);
-        let higher = |other: &Packing| other.window() > window.window();
-        let place = book.windows.partition_point(higher);
-        book.windows.insert(place, window);
-    }
-
     /// There are pages, and no room for them in the window.
     fn has_too_much_under_way(&self, book: &Book) -> bool {
         let ready = book.engine.as_ref();
@@ -202,10 +204,24 @@ impl Shared {
         self.taken.notify_all();
     }
 
-    /// What has become of a batch of pages that were read directly.
-    pub(super) fn encoded(&self, number: u64, tally: &Tally) {
-        if let Some(engine) = &mut lock(&self.book).engine {
-            engine.encoded(number, made(tally));
+    /// A worker has encoded a batch.
+    pub(super) fn encoded(&self, encoded: Encoded) {
+        let Encoded {
+            number,
+            tally,
+            squeezed,
+            window,
+        } = encoded;
+        let mut book = lock(&self.book);
+        if let Some(window) = window {
+            book.give_back(window);
+        }
+        if let Some((content, took)) = squeezed {
+            book.effort.made(content, took);
+        }
+        // It passes over batches whose pages were not read directly.
+        if let Some(engine) = &mut book.engine {
+            engine.encoded(number, made(&tally));
         }
     }
 
@@ -269,6 +285,13 @@ impl Shared {
 }
 
 impl Book {
+    /// A worker has no more use of a window.
+    fn give_back(&mut self, window: Packing) {
+        let higher = |other: &Packing| other.window() > window.window();
+        let place = self.windows.partition_point(higher);
+        self.windows.insert(place, window);
+    }
+
     /// Takes what is to be sent next off the dirty map, and gives it its number: both, before anything of it is read.
     fn take(&mut self, layout: &Layout, now: Duration) -> Result<Option<Job>, Broken> {
         let Some(engine) = &mut self.engine else {
@@ -318,7 +341,7 @@ impl Book {
 }
 
 /// What the pages of a batch came to on the wire.
-fn made(tally: &Tally) -> Encoded {
+fn made(tally: &Tally) -> precopy::Encoded {
     // The records of a group share what it was compressed to.
     let (raw, packed) = (tally.group_raw_bytes, tally.group_bytes);
     let on_wire = |bytes: u64| match raw {
@@ -331,7 +354,7 @@ fn made(tally: &Tally) -> Encoded {
     let records = [tally.zero, tally.literal, tally.same_as, tally.delta];
     let records: u64 = records.iter().map(|share| share.bytes).sum();
     let noise = records.saturating_sub(raw).min(literal.bytes);
-    Encoded {
+    precopy::Encoded {
         literal_pages: literal.pages,
         literal_bytes: noise.saturating_add(on_wire(literal.bytes - noise)),
         delta_pages: delta.pages,

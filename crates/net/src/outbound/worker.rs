@@ -11,7 +11,7 @@ use sealift_seal::{Header, TAG_LENGTH};
 
 use super::Broken;
 use super::sent::Earlier;
-use super::shared::{Body, Job, Shared, Task};
+use super::shared::{Body, Encoded, Job, Shared, Task};
 use crate::lock::lock;
 
 pub(super) struct Worker {
@@ -29,9 +29,13 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Some(Task { job, way, window }) = self.shared.next_task() {
+        while let Some(task) = self.shared.next_task() {
+            let Task {
+                job,
+                way,
+                mut window,
+            } = task;
             let start = Instant::now();
-            let direct = matches!(job, Job::Pages { .. });
             let (number, mut draft, before) = match job {
                 Job::Draft {
                     number,
@@ -61,20 +65,22 @@ impl Worker {
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
             let on_window = window.is_some();
-            let tally = match self.encode(&draft, number, way.level, window, &mut buffer) {
+            let encoded = self.encode(&draft, number, way.level, window.as_mut(), &mut buffer);
+            let tally = match encoded {
                 Ok(tally) => tally,
                 Err(error) => return self.shared.broken(Broken::Encode(error)),
             };
-            // What the batch took, without what it is compared with below.
-            let took = start.elapsed();
-            if way.level.is_some() {
-                let content = draft.content_len() as u64;
-                lock(&self.shared.book).effort.made(content, took);
-                lock(&self.shared.ladder).encoded(took, self.shared.now());
-            }
             *lock(&self.shared.tally) += tally;
-            if direct {
-                self.shared.encoded(number, &tally);
+            // Without what the batch is compared with below.
+            let took = start.elapsed();
+            self.shared.encoded(Encoded {
+                number,
+                tally,
+                squeezed: way.level.map(|_| (draft.content_len() as u64, took)),
+                window,
+            });
+            if way.level.is_some() {
+                lock(&self.shared.ladder).encoded(took, self.shared.now());
             }
             buffer.resize(buffer.len() + TAG_LENGTH, 0);
             if self.bodies.send(Body { number, buffer }).is_err() {
@@ -89,23 +95,18 @@ impl Worker {
         }
     }
 
-    /// Encodes a batch, and gives back the window that it goes on.
     fn encode(
         &mut self,
         draft: &Draft,
         number: u64,
         level: Option<i32>,
-        window: Option<Packing>,
+        window: Option<&mut Packing>,
         out: &mut Vec<u8>,
     ) -> Result<Tally, EncodeError> {
         let (encoder, layout) = (&mut self.encoder, &*self.shared.layout);
         encoder.set_level(level);
         match window {
-            Some(mut window) => {
-                let tally = encoder.encode_within(draft, number, layout, &mut window, out)?;
-                self.shared.give_back(window);
-                Ok(tally)
-            }
+            Some(window) => encoder.encode_within(draft, number, layout, window, out),
             None => encoder.encode(draft, number, layout, out),
         }
     }
