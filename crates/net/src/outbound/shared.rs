@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sealift_pages::{Address, Draft, Layout, Packing, Store, Tally};
+use sealift_pages::{Address, Draft, ITEM_LEN, Layout, Packing, Store, Tally};
 use sealift_precopy::{self as precopy, Engine, Taken, VersionMap};
 use sealift_seal::{Keyed, Source};
 use sealift_session::control::BatchRanges;
@@ -307,9 +307,13 @@ impl Book {
         if engine.take(now, number, content, ZEROS, &mut pages) == 0 {
             return Ok(None);
         }
-        let content = pages.iter().filter(|taken| !taken.zero);
+        // Where what is read turns out to be zeros, it is less.
+        let takes = pages.iter().map(|taken| match taken.zero {
+            true => ITEM_LEN,
+            false => taken.run * (page_bytes + ITEM_LEN),
+        });
         let cost = Cost {
-            content: content.map(|taken| taken.run * page_bytes).sum(),
+            content: takes.sum(),
         };
         // There was room for it.
         let allotted = self.flight.allot(DIRECT, cost);
