@@ -317,6 +317,18 @@ fn per_second(bytes: u64, time: Duration) -> u64 {
 }
 
 #[cfg(test)]
+impl Effort {
+    /// Sends batches as they are, or not, until it has measured that the other is better.
+    pub(super) fn begin_with(&mut self, plain: bool) {
+        self.state = match plain {
+            true => State::Plain,
+            false => State::Squeezed,
+        };
+        self.begin_again();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -160,7 +160,7 @@ impl Shared {
         let way = match self.compression {
             Compression::Level(level) => Way {
                 level: Some(level),
-                far: true,
+                far: false,
                 compare: None,
             },
             Compression::Adaptive => match self.effort(book, &job) {
