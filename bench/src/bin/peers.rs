@@ -55,6 +55,10 @@ struct Arguments {
     /// Have the guests' memory in shared files, as sealift can map it.
     #[arg(long)]
     shared_memory: bool,
+    /// Have all of the destination's memory there before each move. Where this machine is a guest itself, its host may take 2 s to give a GiB
+    /// that nobody has touched, and that is then much of what is measured.
+    #[arg(long)]
+    populated: bool,
     /// The sealift to measure.
     #[arg(long, value_name = "PROGRAM")]
     sealift: Option<PathBuf>,
@@ -195,7 +199,7 @@ fn measure(
 ) -> Result<Measured, Box<dyn Error>> {
     eprintln!("{}: {row}", row.name);
     let transports = arguments.transports(row, sealift.as_ref());
-    let bench = Bench::new(row, sealift, arguments.shared_memory)?;
+    let bench = Bench::new(row, sealift, arguments.shared_memory, arguments.populated)?;
     bench.qemu_version().clone_into(qemu);
     let rounds = usize::from(arguments.rounds);
     let outcomes = hold(&bench, row, &transports, rounds, |news| tell(&news));

@@ -19,13 +19,36 @@ use super::transport::Transport;
 use super::watch::{Watch, qemu_downtime};
 use crate::cpu::Meter;
 
-/// Memory in a file without a name, which whoever may look at QEMU can map; as large as all guests here are.
-const SHARED: [&str; 4] = [
-    "-object",
-    "memory-backend-memfd,id=memory,size=1G,share=on",
-    "-machine",
-    "memory-backend=memory",
-];
+/// What QEMU is told of a guest's memory, which is as large as all guests here are.
+#[derive(Clone, Copy, Debug)]
+enum Memory {
+    Private,
+    /// In a file without a name, which whoever may look at QEMU can map.
+    Shared,
+}
+
+impl Memory {
+    fn at_the_source(self) -> [String; 4] {
+        self.words("")
+    }
+
+    fn at_the_destination(self, populated: bool) -> [String; 4] {
+        self.words(if populated { ",prealloc=on" } else { "" })
+    }
+
+    fn words(self, more: &str) -> [String; 4] {
+        let backend = match self {
+            Self::Private => "memory-backend-ram",
+            Self::Shared => "memory-backend-memfd,share=on",
+        };
+        [
+            "-object".to_owned(),
+            format!("{backend},id=memory,size=1G{more}"),
+            "-machine".to_owned(),
+            "memory-backend=memory".to_owned(),
+        ]
+    }
+}
 
 /// What all runs of a row have in common.
 #[derive(Debug)]
@@ -35,8 +58,9 @@ pub struct Bench {
     pub(super) sealift: Option<Sealift>,
     qemu: Qemu,
     machine: String,
-    /// What QEMU is told of the guest's memory beside its size.
-    memory: Vec<String>,
+    memory: Memory,
+    /// The destination's memory is all there before anything is measured, whoever writes it then.
+    populated: bool,
     subject: Subject,
     /// The guest that this one is held against, where it is no transport.
     calmer: Option<Subject>,
@@ -44,7 +68,12 @@ pub struct Bench {
 
 impl Bench {
     /// Makes the hosts, the link and the certificates; builds the guest.
-    pub fn new(row: &Row, sealift: Option<Sealift>, shared_memory: bool) -> Result<Self, Error> {
+    pub fn new(
+        row: &Row,
+        sealift: Option<Sealift>,
+        shared_memory: bool,
+        populated: bool,
+    ) -> Result<Self, Error> {
         let all = qemu::all()?;
         // 7.2 damages guests by itself.
         let newest = all.last().filter(|qemu| qemu.is_modern());
@@ -71,9 +100,10 @@ impl Bench {
             machine: qemu.machine(Machine::Q35),
             qemu: qemu.clone(),
             memory: match shared_memory {
-                true => SHARED.map(str::to_owned).to_vec(),
-                false => Vec::new(),
+                true => Memory::Shared,
+                false => Memory::Private,
             },
+            populated,
             subject: Subject::new(row.work)?,
             calmer,
         })
@@ -108,10 +138,11 @@ impl Bench {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         // The same at both ends, as it is one guest.
         let launch = subject.launch(&self.qemu, &self.machine, directory.path())?;
-        let launch = launch.arguments(&self.memory);
-        let mut source = launch.clone().on(self.hosts.a()).start()?;
+        let source = launch.clone().arguments(self.memory.at_the_source());
+        let mut source = source.on(self.hosts.a()).start()?;
         let settled = subject.settle(&mut source).context("the guest")?.line;
-        let mut destination = launch.on(self.hosts.b()).incoming().start()?;
+        let destination = launch.arguments(self.memory.at_the_destination(self.populated));
+        let mut destination = destination.on(self.hosts.b()).incoming().start()?;
         let ready = transport.prepare(self, &mut source, &mut destination, directory.path())?;
 
         // With everything started and nothing under way.

@@ -96,8 +96,8 @@ pub struct Transfer {
     #[arg(long, value_name = "NAME", value_enum)]
     suite: Option<SuiteName>,
     /// The most memory that sealift takes on this host, beside a four-hundredth of the guest's: what it does not need for what is on its
-    /// way remembers what pages held that were sent, so that only what changed of them is sent again. At least 128MiB, which remembers nothing; each further MiB
-    /// goes for 7 MiB of pages.
+    /// way remembers what pages held that were sent, so that only what changed of them is sent again. At least 128MiB, which remembers little; each further MiB
+    /// goes for 5 to 7 MiB of pages.
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]
     pub memory_budget: MemoryBudget,
     /// How the guest's memory is read.

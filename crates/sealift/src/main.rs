@@ -194,7 +194,7 @@ fn stand_in() -> ExitCode {
     }
 }
 
-/// Threads that compress, or decompress: one for each processor.
-fn workers() -> usize {
+/// How many threads can run at once.
+fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

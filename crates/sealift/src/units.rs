@@ -140,15 +140,15 @@ impl fmt::Display for MaxDowntime {
 pub struct MemoryBudget(u64);
 
 impl MemoryBudget {
-    /// What batches take that are on their way, and what works on them: 96 MiB that a receiver may hold, and a few MiB for each thread.
-    const WORKING: u64 = 128 << 20;
+    /// What batches take that are on their way, and two threads that work on them.
+    const LEAST: u64 = 128 << 20;
     /// The most that both ends can agree on.
     const MOST: u64 = 1 << 40;
 
-    /// What is left of it for contents that were sent, to be named again.
+    /// In bytes.
     #[must_use]
-    pub const fn for_contents(self) -> u64 {
-        self.0 - Self::WORKING
+    pub const fn bytes(self) -> u64 {
+        self.0
     }
 }
 
@@ -159,7 +159,7 @@ impl FromStr for MemoryBudget {
         let (amount, unit) = Amount::split(text)?;
         let factor = find(SIZES, unit).ok_or(UnitError::Unit("MiB or GiB, as in 512MiB"))?;
         match amount.times(factor)? {
-            ..Self::WORKING => Err(UnitError::TooSmall("128MiB")),
+            ..Self::LEAST => Err(UnitError::TooSmall("128MiB")),
             bytes if bytes > Self::MOST => Err(UnitError::Above("1TiB")),
             bytes => Ok(Self(bytes)),
         }

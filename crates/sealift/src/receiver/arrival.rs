@@ -34,6 +34,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const LANES_MAX: u32 = 16;
 /// The most memory for contents that both ends remember.
 const SLOTS_MAX: u64 = 256 << 20;
+/// The same where pages are placed: what is there is read back, and what is remembered is what may still be on its way there.
+const SLOTS_TO_PLACE: u64 = 32 << 20;
 /// The most memory for windows. A source whose link is what it waits for has few workers at work, so four see as far as more would.
 const WINDOWS_MAX: u64 = 4 * WINDOW_MEMORY;
 
@@ -277,12 +279,16 @@ async fn ready(taken: &mut Taken, considering: &Considering) -> Result<(), Strin
 }
 
 fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Invalid> {
+    let slots = match taken.is_to_be_placed() {
+        true => SLOTS_TO_PLACE,
+        false => SLOTS_MAX,
+    };
     Ok(Abilities {
         suites: Suite::ALL.to_vec(),
         digests: vec![Algorithm::Blake3, Algorithm::Sha256],
         codecs: Codecs::ALL,
         lanes: LaneCount::new("Choice.lanes", LANES_MAX)?,
-        mirror: MirrorBudget::new(SLOTS_MAX, 0, WINDOWS_MAX)?,
+        mirror: MirrorBudget::new(slots, 0, WINDOWS_MAX)?,
         destination: taken.destination.clone(),
     })
 }

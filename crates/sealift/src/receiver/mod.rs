@@ -55,6 +55,8 @@ use warnings::Warnings;
 
 /// Callers that may wait to be looked at; more wait outside.
 const CALLERS: usize = 64;
+/// Eight inflate some 8 GB of guest memory in a second.
+const THREADS_MAX: usize = 8;
 /// Sessions that may be agreeing at once, for one target of which only one can have it.
 const SESSIONS_MAX: usize = 64;
 /// Lanes that may wait for their session to look at them: more than one has.
@@ -237,6 +239,11 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
             }
         }
     }
+}
+
+/// Threads that decode, and as many that place: one for each processor, and no more than any link or disk keeps busy.
+fn threads() -> usize {
+    crate::processors().min(THREADS_MAX)
 }
 
 fn stopped() -> Ending {

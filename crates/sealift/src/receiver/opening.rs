@@ -258,7 +258,7 @@ impl Arriving {
                             memory,
                             page_size,
                             pages: pages.clone(),
-                            threads: crate::workers(),
+                            threads: super::threads(),
                             pongs,
                         };
                         Box::new(Placer::start(plan, relay, beside, placing)?)
@@ -373,7 +373,7 @@ fn pages(agreed: &Agreed<Receiver>) -> Vec<u64> {
 fn plan(agreed: Agreed<Receiver>, pages: &[u64]) -> Plan {
     Plan {
         layout: Arc::new(agreed.layout),
-        workers: crate::workers(),
+        workers: super::threads(),
         versions: VersionMap::new(pages),
         keys: agreed.keyed,
     }

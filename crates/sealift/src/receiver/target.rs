@@ -157,6 +157,11 @@ impl Taken {
         }
     }
 
+    /// Its guest's memory is to be reached. Whether it can be shows only when it is ready, and what both ends remember is agreed before.
+    pub(crate) fn is_to_be_placed(&self) -> bool {
+        self.monitor.is_some() && self.target.access != Want::Stream
+    }
+
     /// Looks how this guest's memory is reached in it, which is ready.
     pub(crate) async fn reach(&mut self, blocks: &RamBlocks) -> Result<(), String> {
         let want = self.target.access;

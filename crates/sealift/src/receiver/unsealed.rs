@@ -18,9 +18,6 @@ use super::relay::{self, Clearance, Connect, Relay};
 use crate::ending::whole;
 use crate::saved::Opened;
 
-/// Threads that decode: what more of them have in their hands would not fit beside what is read ahead.
-const WORKERS_MAX: usize = 8;
-
 /// The threads at work, and what they say.
 pub(super) struct Unsealed {
     pub(super) header: Header,
@@ -61,7 +58,7 @@ impl Unsealed {
         .map_err(|error| host(&error))?;
         let plan = Plan {
             layout: Arc::new(layout),
-            workers: crate::workers().min(WORKERS_MAX),
+            workers: super::threads(),
             versions: versions(&header),
             keys,
         };

@@ -17,7 +17,7 @@ use sealift_net::control::{Receiver, Secured, Sender};
 use sealift_net::outbound::{Lane, Way};
 use sealift_net::target::Target;
 use sealift_net::{Error, lane};
-use sealift_pages::{Algorithm, Codec, PageSize, WINDOW_MEMORY};
+use sealift_pages::{Algorithm, Codec, PageSize};
 use sealift_seal::{Seed, Source, Suite};
 use sealift_session::control::{
     Admission, Direction, Distinct, Epoch, ErrorKind, Fault as Blame, Frame, Invalid, LaneCount,
@@ -27,6 +27,7 @@ use sealift_session::handshake::source::{Greeting, Negotiated, Request};
 use sealift_session::handshake::{Agreed, Failed, Reason};
 use sealift_session::lane::LaneHello;
 
+use super::shares::Shares;
 use crate::ending;
 
 /// How long the receiver may take for a step: most take a round trip; for its verdict it asks its QEMU first.
@@ -44,8 +45,7 @@ pub(crate) struct Order {
     pub(crate) lanes: LaneCount,
     pub(crate) suites: Vec<Suite>,
     pub(crate) verify_full: bool,
-    /// Bytes of contents that this end remembers, to name them instead of sending them again.
-    pub(crate) contents: u64,
+    pub(crate) shares: Shares,
 }
 
 /// A control channel, and who is at its other end.
@@ -116,6 +116,7 @@ pub(crate) async fn negotiate(
 }
 
 fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Request, Invalid> {
+    let (contents, windows) = (order.shares.contents, order.shares.windows());
     let numbers = order.suites.iter().map(|suite| suite.number()).collect();
     Ok(Request {
         session,
@@ -127,15 +128,10 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
             codecs: Distinct::new("Offer.codecs", vec![Codec::Zstd.to_wire()])?,
             lanes: order.lanes,
             page_size,
-            mirror: MirrorBudget::new(order.contents, 0, windows(order.contents))?,
+            mirror: MirrorBudget::new(contents - windows, 0, windows)?,
             verify_full: order.verify_full,
         },
     })
-}
-
-/// What of the memory for contents may go into windows: a quarter, and no more than workers use.
-fn windows(contents: u64) -> u64 {
-    (contents / 4).min(crate::workers() as u64 * WINDOW_MEMORY)
 }
 
 /// BLAKE3 first, for its speed; SHA-256 because it must be there (WIRE.md §3).

@@ -28,6 +28,7 @@ mod return_path;
 mod save;
 mod send;
 mod setup;
+mod shares;
 mod story;
 mod tail;
 mod throttle;
@@ -71,6 +72,7 @@ use pipeline::Pipeline;
 use prologue::{NoPrologue, Prologue};
 use reins::Reins;
 use return_path::ReturnPath;
+use shares::Shares;
 use story::{Facts, Story};
 
 pub(crate) use link::seed;
@@ -123,7 +125,7 @@ impl Way {
                 lanes: LaneCount::new("--lanes", lanes).map_err(|error| host(&error))?,
                 suites: transfer.suites(),
                 verify_full: transfer.verify == Verify::Full,
-                contents: transfer.memory_budget.for_contents(),
+                shares: Shares::new(transfer.memory_budget, crate::processors()),
             },
             journals: journals::directory(journal).map_err(|error| host(&error))?,
             voice: Voice::of_command(reporter),
@@ -438,7 +440,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         max_downtime: way.max_downtime,
         if_not_converging: way.if_not_converging,
         bandwidth: way.bandwidth,
-        contents: way.order.contents,
+        shares: way.order.shares,
         compression: Compression::Adaptive,
         asked: monitor.is_some(),
         watch_for_the_end: false,

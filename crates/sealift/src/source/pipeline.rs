@@ -28,6 +28,7 @@ use super::intake::Intake;
 use super::pace::Pace;
 use super::parallel::{Parallel, Quiesce};
 use super::prologue::{self, Prologue};
+use super::shares::Shares;
 use super::trust::Trust;
 use crate::voice::Voice;
 use crate::{lock, random};
@@ -53,8 +54,7 @@ pub(super) struct Pipeline {
     pub(super) max_downtime: Duration,
     pub(super) if_not_converging: IfNotConverging,
     pub(super) bandwidth: Option<u64>,
-    /// Bytes of contents to remember, windows included.
-    pub(super) contents: u64,
+    pub(super) shares: Shares,
     pub(super) compression: Compression,
     /// QEMU is asked how its migration stands.
     pub(super) asked: bool,
@@ -84,7 +84,7 @@ impl Pipeline {
             self.if_not_converging,
             self.asked,
         ));
-        let workers = crate::workers();
+        let Shares { workers, contents } = self.shares;
         let windows = self.layout.agreed().windows.min(workers as u64) * WINDOW_MEMORY;
         let (events, from_outbound) = mpsc::unbounded_channel();
         let outbound = Outbound::start(
@@ -93,7 +93,7 @@ impl Pipeline {
                 workers,
                 compression: self.compression,
                 // Windows were offered out of the same memory.
-                store: self.contents.saturating_sub(windows),
+                store: contents.saturating_sub(windows),
                 store_key: u64::from_ne_bytes(random::array().map_err(|error| host(&error))?),
                 bandwidth: self.bandwidth,
                 window: pace.window(),

@@ -31,6 +31,7 @@ use super::filling::Filling;
 use super::guest::Asked;
 use super::pipeline::{Pipeline, Sources};
 use super::return_path::ReturnPath;
+use super::shares::Shares;
 use super::story::{Facts, Story};
 use super::{Prologue, guest, new_session, page_size, read_prologue};
 use crate::ending;
@@ -216,7 +217,7 @@ impl Save<'_> {
             max_downtime: self.arguments.transfer.max_downtime(),
             if_not_converging: IfNotConverging::Keep,
             bandwidth: None,
-            contents: self.arguments.transfer.memory_budget.for_contents(),
+            shares: Shares::new(self.arguments.transfer.memory_budget, crate::processors()),
             compression: Compression::Level(LEVEL),
             asked: false,
             watch_for_the_end: true,
