@@ -12,7 +12,7 @@ pub const BATCH: u64 = 1;
 /// How many batches back it may look: to the one before.
 pub const OLDEST: u64 = 1;
 
-/// Two blocks of small pages.
+/// Two blocks of small pages. There are no windows: the `windows` target is for these.
 #[must_use]
 pub fn layout() -> Layout {
     let page_size = PageSize::new(PAGE_SIZE_MIN).expect("the least page size");
@@ -74,30 +74,35 @@ pub fn with_digest(body: &[u8], layout: &Layout) -> Vec<u8> {
         return body;
     };
     let mut digest = PageDigest::new(Algorithm::Sha256, layout.page_size());
-    for record in parsed.records(layout, BATCH) {
-        match record {
-            Ok(Record::Zero { first, run }) => digest.zero(first, run),
-            Ok(Record::Literal { page, content }) => digest.page(page, content).expect("a page"),
-            // What the batch before holds, each page full of its number.
-            Ok(Record::SameAs { page, origin }) if origin.age == 1 => {
-                digest.page(page, &fill(origin.page.page)).expect("a page")
-            }
-            Ok(Record::Delta {
-                page,
-                origin,
-                patch,
-            }) if origin.age == 1 => {
-                let mut content = [0; PAGE_SIZE_MIN];
-                let applied = patch.apply(&fill(origin.page.page), &mut content);
-                applied.expect("both are a page");
-                digest.page(page, &content).expect("a page");
-            }
-            _ => {}
-        }
+    for record in parsed.records(layout, BATCH).map_while(Result::ok) {
+        put(&mut digest, &record);
     }
     let value = digest.finish().value;
     body[1..1 + value.len()].copy_from_slice(&value);
     body
+}
+
+/// What a record puts, as far as it can be told without other batches than the one before.
+pub(crate) fn put(digest: &mut PageDigest, record: &Record<'_>) {
+    match *record {
+        Record::Zero { first, run } => digest.zero(first, run),
+        Record::Literal { page, content } => digest.page(page, content).expect("a page"),
+        // What the batch before holds, each page full of its number.
+        Record::SameAs { page, origin } if origin.age == 1 => {
+            digest.page(page, &fill(origin.page.page)).expect("a page");
+        }
+        Record::Delta {
+            page,
+            origin,
+            patch,
+        } if origin.age == 1 => {
+            let mut content = [0; PAGE_SIZE_MIN];
+            let applied = patch.apply(&fill(origin.page.page), &mut content);
+            applied.expect("both are a page");
+            digest.page(page, &content).expect("a page");
+        }
+        _ => {}
+    }
 }
 
 /// What entries put, page by page, opaque bytes of a channel joined.

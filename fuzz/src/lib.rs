@@ -1,6 +1,7 @@
 //! What the targets share.
 
 pub mod decoding;
+pub mod windows;
 
 use sealift_lab::both_ends::BothEnds;
 use sealift_seal::{Error, Seed};

@@ -44,10 +44,10 @@ pub struct Draft {
     references: Vec<Reference>,
     /// Of the references that have one.
     patches: Vec<u8>,
-    /// By slot, what the pages look like, once they were arranged.
+    /// By slot, what the pages look like, once that was looked at.
     kinds: Vec<Kind>,
-    /// From this slot on there is nothing but noise, in all of the batch.
-    noise: usize,
+    /// From this slot on there is nothing but noise, and none before it. None when it was not looked at, or noise stands elsewhere too.
+    noise: Option<usize>,
     /// Bytes of the body, at worst.
     described: usize,
     zeros: u64,
@@ -114,7 +114,7 @@ impl Draft {
             references: Vec::new(),
             patches: Vec::new(),
             kinds: Vec::new(),
-            noise: usize::MAX,
+            noise: None,
             described: HEADER_LEN,
             zeros: 0,
             wrong: None,
@@ -333,7 +333,7 @@ impl Draft {
         self.references.clear();
         self.patches.clear();
         self.kinds.clear();
-        self.noise = usize::MAX;
+        self.noise = None;
         self.described = HEADER_LEN;
         self.zeros = 0;
         self.wrong = None;
@@ -343,13 +343,23 @@ impl Draft {
         &self.contents
     }
 
-    /// Puts pages that look alike next to each other, as far as their order means nothing: between two things that are not pages, and unless a
-    /// page is in it twice. To be done before it is looked for what was sent. `spare` is a buffer, which is kept for the next time.
+    /// Looks at what the pages look like, and puts those that look alike next to each other as far as their order means nothing: between two things that
+    /// are not pages, and unless a page is in it twice. To be done before it is looked for what was sent. `spare` is a buffer, which is kept for the next time.
     pub fn arrange(&mut self, spare: &mut Vec<u8>) {
         let slots = 0..self.contents.places().len();
         self.kinds.clear();
         let kinds = slots.map(|slot| Kind::of(self.contents.page(slot)));
         self.kinds.extend(kinds);
+        self.reorder(spare);
+        let is_noise = |kind: &Kind| *kind == Kind::Noise;
+        let last = self.kinds.iter().rev().take_while(|kind| is_noise(kind));
+        let before = self.kinds.len() - last.count();
+        let elsewhere = self.kinds.iter().take(before).any(is_noise);
+        self.noise = (!elsewhere).then_some(before);
+    }
+
+    /// Sorts the pages by kind where their order means nothing.
+    fn reorder(&mut self, spare: &mut Vec<u8>) {
         let Some(stretches) = self.listing.stretches() else {
             return;
         };
@@ -372,9 +382,6 @@ impl Draft {
             .iter()
             .filter_map(|&slot| self.kinds.get(slot).copied());
         self.kinds = kinds.collect();
-        if stretches.len() == 1 {
-            self.noise = self.kinds.partition_point(|&kind| kind < Kind::Noise);
-        }
     }
 
     /// A page with content is among the zeros as well.
@@ -388,13 +395,8 @@ impl Draft {
         self.kinds.get(slot).copied()
     }
 
-    /// It was looked at what its pages look like.
-    pub(crate) const fn is_arranged(&self) -> bool {
-        !self.kinds.is_empty()
-    }
-
-    /// The slot from which on there is nothing but noise.
-    pub(crate) const fn noise(&self) -> usize {
+    /// The slot from which on there is nothing but noise, where none stands before it; the end where there is none at all. None when that is not known.
+    pub(crate) const fn noise(&self) -> Option<usize> {
         self.noise
     }
 

@@ -7,7 +7,8 @@
 //!                                                               those of the noise ─────────────────────────────────────────┘
 //! ```
 //!
-//! Where there is a window, zstd goes on in it instead of beginning anew. Pages of words go in with their bytes taken apart, where they were not named. A draft that was not arranged may be noise anywhere: the sample is of all of it.
+//! Where there is a window, zstd goes on in it instead of beginning anew. Pages of words go in with their bytes taken apart, where they were not named. Where noise
+//! stands among other pages, as in a draft of several sections or of a multifd channel, and where nobody has looked, the sample is of the whole draft.
 //!
 //! Each worker has its own encoder: it keeps the compression context and the buffers, and once these are warm it allocates nothing.
 
@@ -156,15 +157,14 @@ impl Encoder {
         Ok(tally)
     }
 
-    /// Up to which slot records go into a group.
+    /// Up to which slot records go into a group: the others are noise, which is no work for zstd.
     fn compressed(&mut self, draft: &Draft) -> Result<usize, EncodeError> {
-        let noise = draft.noise();
-        let from = if noise < draft.contents().places().len() {
-            noise
-        } else if draft.is_arranged() {
-            return Ok(usize::MAX);
-        } else {
-            0
+        let from = match draft.noise() {
+            // Nothing looks like noise.
+            Some(noise) if noise == draft.contents().places().len() => return Ok(usize::MAX),
+            Some(noise) => noise,
+            // It may be anywhere.
+            None => 0,
         };
         Ok(match self.worth_compressing(draft, from)? {
             true => usize::MAX,
@@ -356,6 +356,77 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+    use crate::layout::{Address, PAGE_SIZE_MIN, PageSize};
+
+    /// Pages in a batch of the tests.
+    const PAGES: usize = 120;
+
+    fn noise(seed: u64) -> Vec<u8> {
+        let mut state = seed * 2 + 1;
+        let words = core::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        words.skip(8).take(PAGE_SIZE_MIN / 8).flatten().collect()
+    }
+
+    fn text(seed: u64) -> Vec<u8> {
+        let line = alloc::format!("line {seed} of a page that somebody wrote\n");
+        line.bytes().cycle().take(PAGE_SIZE_MIN).collect()
+    }
+
+    /// How many of a draft's pages zstd gets, once they were arranged. Opaque bytes of a channel stand before each part of the batch; what a page holds,
+    /// its number says.
+    fn given_to_zstd(channel: u16, parts: usize, page: impl Fn(u64) -> Vec<u8>) -> usize {
+        let mut draft = Draft::new(PageSize::new(PAGE_SIZE_MIN).unwrap());
+        for number in 0..PAGES {
+            if number.is_multiple_of(PAGES / parts) {
+                draft.opaque(channel, b"between pages").unwrap();
+            }
+            let page_number = number as u64;
+            let at = Address {
+                block: 0,
+                page: page_number,
+            };
+            draft.page(at, &page(page_number)).unwrap();
+        }
+        draft.arrange(&mut Vec::new());
+        Encoder::new(1).compressed(&draft).unwrap().min(PAGES)
+    }
+
+    #[test]
+    fn noise_is_no_work_for_zstd_wherever_sections_and_packets_begin() {
+        for (channel, parts) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+            let given = given_to_zstd(channel, parts, noise);
+            assert_eq!(given, 0, "channel {channel}, {parts} parts");
+        }
+    }
+
+    #[test]
+    fn noise_behind_all_else_is_left_out_in_any_draft() {
+        for (channel, parts) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+            let given = given_to_zstd(channel, parts, |page| match page {
+                0..70 => text(page),
+                _ => noise(page),
+            });
+            assert_eq!(given, 70, "channel {channel}, {parts} parts");
+        }
+    }
+
+    #[test]
+    fn noise_among_what_shrinks_stays_there() {
+        let mixed = |page: u64| match page % 2 {
+            0 => text(page),
+            _ => noise(page),
+        };
+        assert_eq!(given_to_zstd(0, 1, mixed), PAGES / 2, "arranged");
+        for (channel, parts) in [(0, 2), (1, 1), (1, 2)] {
+            let given = given_to_zstd(channel, parts, mixed);
+            assert_eq!(given, PAGES, "channel {channel}, {parts} parts");
+        }
+    }
 
     #[test]
     fn samples_follow_no_pattern_of_the_pages() {

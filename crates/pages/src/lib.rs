@@ -80,7 +80,7 @@ pub use finder::Finder;
 pub use layout::{
     Address, BLOCKS_MAX, Layout, LayoutError, PAGE_SIZE_MAX, PAGE_SIZE_MIN, PageSize,
 };
-pub use listing::Entry;
+pub use listing::{Entry, ITEM_LEN};
 pub use mirror::{Altered, External, Mirror, Nowhere, Resolved, Unresolvable, Unresolved};
 pub use patch::{Diff, Patch, Run, Runs, WrongLength};
 pub use reader::{GroupReader, Reader};

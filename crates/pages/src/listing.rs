@@ -17,7 +17,12 @@ use crate::digest::{Algorithm, Digest, PageDigest};
 use crate::layout::Address;
 use crate::redacted::Redacted;
 
-/// One item, 16 bytes: a batch may have [`RECORDS_MAX`](crate::RECORDS_MAX).
+/// Bytes that each page with content takes beside it, and each run of zeros, piece of opaque bytes and barrier: both ends count a batch so, whatever
+/// it takes in their memory.
+pub const ITEM_LEN: u64 = 16;
+const _: () = assert!(size_of::<Item>() as u64 == ITEM_LEN);
+
+/// One item: a batch may have [`RECORDS_MAX`](crate::RECORDS_MAX).
 #[derive(Clone, Copy, Debug)]
 enum Item {
     Zero { block: u16, run: u32, page: u64 },

@@ -69,14 +69,6 @@ impl Packing {
         self.window
     }
 
-    /// Compresses at another level from the next group on. Where that is another one, what was before is forgotten.
-    pub fn set_level(&mut self, level: i32) {
-        if self.level != level {
-            self.level = level;
-            self.begin();
-        }
-    }
-
     /// Forgets what went into it: the next group begins a frame.
     pub(crate) fn begin(&mut self) {
         // Neither fails outside of zstd's own memory: what is set is within its bounds.

@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     streams(&folder)?;
     records(&folder)?;
     decode(&folder)?;
+    windows(&folder)?;
     control(&folder)?;
     saved(&folder)?;
     shares(&folder)?;
@@ -166,6 +167,13 @@ fn records(folder: &Path) -> Result<(), Box<dyn Error>> {
 fn decode(folder: &Path) -> Result<(), Box<dyn Error>> {
     for (name, body) in decoding::seeds() {
         write(folder, "decode", name, &body)?;
+    }
+    Ok(())
+}
+
+fn windows(folder: &Path) -> Result<(), Box<dyn Error>> {
+    for (name, bodies) in sealift_fuzz::windows::seeds() {
+        write(folder, "windows", name, &bodies)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use sealift_pages::{OutOfTurn, Place, Unpacking};
+use sealift_pages::{DecodeError, OutOfTurn, Place, Unpacking};
 
 use super::Job;
 use crate::lock::lock;
@@ -48,26 +48,21 @@ impl Windows {
     /// A batch has arrived. Returns it with its window when it is its turn, and nothing when it has to wait.
     ///
     /// # Errors
-    /// When its slot has arrived before: the peer's fault.
+    /// When there is no such window, or its slot has arrived before: the peer's fault.
     pub(super) fn arrive(
         &self,
         place: Place,
         job: Job,
-    ) -> Result<Option<(Unpacking, Job)>, OutOfTurn> {
-        let Some(window) = self.of(place.window) else {
-            // The reader lets no window pass that was not agreed on.
-            return Ok(None);
-        };
+    ) -> Result<Option<(Unpacking, Job)>, DecodeError> {
+        let window = self.of(place.window).ok_or(DecodeError::NoWindow)?;
         let mut window = lock(window);
         if place.slot < window.next || window.early.contains_key(&place.slot) {
             let expected = Place {
                 slot: window.next,
                 ..place
             };
-            return Err(OutOfTurn {
-                expected,
-                found: place,
-            });
+            let found = place;
+            return Err(DecodeError::OutOfTurn(OutOfTurn { expected, found }));
         }
         window.early.insert(place.slot, job);
         Ok(window.take())
@@ -141,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_was_not_agreed_on_is_refused() {
+        let windows = Windows::new(2);
+        for window in [0, 3, u64::MAX] {
+            let refused = windows.arrive(Place { window, slot: 1 }, job(1)).err();
+            assert_eq!(refused, Some(DecodeError::NoWindow));
+        }
+    }
+
+    #[test]
     fn a_slot_that_comes_twice_is_refused() {
         let windows = Windows::new(2);
         assert!(windows.arrive(place(2), job(1)).unwrap().is_none());
@@ -149,7 +153,7 @@ mod tests {
             expected: place(1),
             found: place(2),
         };
-        assert_eq!(again, Some(out_of_turn));
+        assert_eq!(again, Some(DecodeError::OutOfTurn(out_of_turn)));
         let (_unpacking, _) = windows.arrive(place(1), job(3)).unwrap().unwrap();
         // It is in somebody's hands: the same slot would wait for ever.
         assert!(windows.arrive(place(1), job(4)).is_err());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel as queue;
-use sealift_pages::{Body, DecodeError, Decoded, Decoder, Unpacking};
+use sealift_pages::{Body, Decoded, Decoder, Unpacking};
 
 use super::{Broken, HELD_MAX, Job, Shared};
 
@@ -38,9 +38,8 @@ impl Worker {
         };
         let mut turn = match self.shared.windows.arrive(place, job) {
             Ok(turn) => turn,
-            Err(out_of_turn) => {
-                let refused = Broken::Decode(DecodeError::OutOfTurn(out_of_turn));
-                self.shared.broken(refused);
+            Err(refused) => {
+                self.shared.broken(Broken::Decode(refused));
                 return Err(Ended);
             }
         };

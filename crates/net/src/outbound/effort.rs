@@ -25,8 +25,8 @@ const LATER: u32 = 8;
 const TRIAL: u32 = 8;
 /// A trial is won by so many eighths of what was delivered before.
 const WON: u64 = 9;
-/// Batches over which it is measured what is delivered.
-const MEASURED: usize = 32;
+/// Content over which it is measured what is delivered: 32 batches that are full, or as many more as are not, so that small ones weigh what they carry.
+const MEASURED: u64 = 32 * CONTENT_MAX;
 /// Batches whose time on the way is looked at to see whether they queue.
 const RECENT: u32 = 8;
 /// A worker that waits longer for pages than this ends what was in a row: QEMU has come to an end of its walk. Shorter waits are cores that are wanted by all.
@@ -34,7 +34,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Time on the way beside twice the least that was seen: what threads that wait for a core make of it.
 const JITTER: Duration = Duration::from_millis(10);
 
-/// Of content, below which a batch says nothing of how fast content goes.
+/// Of content, below which a batch says nothing of how fast content could go: it begins no trial and is none. What goes as it is is measured in batches of any
+/// size, or it would go on so when a slow link makes all of them small.
 const FULL: u64 = CONTENT_MAX / 2;
 
 /// Decides it, batch by batch.
@@ -44,12 +45,12 @@ pub(super) struct Effort {
     /// Taken in a row.
     busy: u32,
     /// Since when a worker waits for pages.
-    waits: Option<Duration>,
-    /// So many of them make a trial due.
-    due: u32,
+    without_pages_since: Option<Duration>,
+    /// So many in a row are to be taken before the next trial.
+    before_trial: u32,
     under_way: VecDeque<Batch>,
     /// What was acknowledged lately, in the way that it is sent now.
-    lately: VecDeque<(Duration, u64)>,
+    lately: Lately,
     /// Bytes of content per second, squeezed.
     squeezed: u64,
     /// Workers, and what they squeezed lately, in how much time of theirs.
@@ -76,6 +77,15 @@ struct Trial {
     content: u64,
 }
 
+/// The last batches that were acknowledged, as many as have [`MEASURED`] content.
+#[derive(Debug, Default)]
+struct Lately {
+    /// When, and the content of each.
+    batches: VecDeque<(Duration, u64)>,
+    /// Of all but the first, which only starts the clock.
+    content: u64,
+}
+
 /// One that is not acknowledged.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
@@ -92,10 +102,10 @@ impl Effort {
             squeezing: (0, Duration::ZERO),
             state: State::Squeezed,
             busy: 0,
-            waits: None,
-            due: FIRST,
+            without_pages_since: None,
+            before_trial: FIRST,
             under_way: VecDeque::new(),
-            lately: VecDeque::new(),
+            lately: Lately::default(),
             squeezed: 0,
             recent: VecDeque::new(),
             least: Duration::MAX,
@@ -104,17 +114,20 @@ impl Effort {
 
     /// Whether a batch with so many bytes of content is to be compressed.
     pub(super) fn choose(&mut self, number: u64, content: u64, now: Duration) -> bool {
-        if let Some(since) = self.waits.take()
+        if let Some(since) = self.without_pages_since.take()
             && now.saturating_sub(since) > PAUSE
         {
             self.begin_again();
         }
-        if content < FULL {
-            return self.state != State::Plain;
+        if content < FULL && self.state != State::Plain {
+            return true;
+        }
+        if content == 0 {
+            return false;
         }
         self.busy = self.busy.saturating_add(1);
-        if self.state == State::Squeezed && self.busy > self.due && self.is_calm() {
-            self.squeezed = self.delivered(now).unwrap_or(u64::MAX);
+        if self.state == State::Squeezed && self.busy > self.before_trial && self.is_calm() {
+            self.squeezed = self.lately.per_second(now).unwrap_or(u64::MAX);
             self.state = State::Trial(Trial::default());
         }
         let plain = match &mut self.state {
@@ -134,29 +147,33 @@ impl Effort {
         !plain
     }
 
-    /// A worker has to wait for pages.
-    pub(super) fn waits(&mut self, now: Duration) {
-        self.waits.get_or_insert(now);
+    /// A worker found no pages to take, and waits for some.
+    pub(super) fn found_no_pages(&mut self, now: Duration) {
+        self.without_pages_since.get_or_insert(now);
         match &mut self.state {
             State::Squeezed => {}
             // What is delivered now says nothing of what could be.
             State::Trial(trial) if trial.taken < TRIAL => {
                 self.state = State::Squeezed;
-                self.due = self.due.saturating_mul(2);
+                self.before_trial = self.before_trial.saturating_mul(2);
                 self.begin_again();
             }
             State::Trial(_) => {}
-            State::Plain => self.lately.clear(),
+            State::Plain => self.begin_again(),
         }
     }
 
     fn begin_again(&mut self) {
         self.busy = 0;
-        self.lately.clear();
+        // While batches queue as they are, it is the link that limits, whoever waits here.
+        let link_limits = self.state == State::Plain && !self.under_way.is_empty() && self.queues();
+        if !link_limits {
+            self.lately.clear();
+        }
     }
 
-    /// A worker had to wait until there was less under way: compressing is not what limits.
-    pub(super) const fn held(&mut self) {
+    /// A worker found too much under way to take more: compressing is not what limits.
+    pub(super) const fn found_no_room(&mut self) {
         self.busy = 0;
     }
 
@@ -178,7 +195,10 @@ impl Effort {
             return;
         };
         let took = now.saturating_sub(batch.at);
-        self.least = self.least.min(took);
+        // A small one takes less: it is held against what a full one takes at least.
+        if batch.content >= FULL {
+            self.least = self.least.min(took);
+        }
         push(&mut self.recent, took, RECENT as usize);
         match &mut self.state {
             State::Trial(trial) if batch.plain => {
@@ -194,18 +214,18 @@ impl Effort {
             }
             State::Trial(_) => {}
             State::Squeezed if !batch.plain => {
-                push(&mut self.lately, (now, batch.content), MEASURED);
+                self.lately.push(now, batch.content);
             }
             State::Plain if batch.plain => {
-                push(&mut self.lately, (now, batch.content), MEASURED);
-                let delivered = self.delivered(now);
+                self.lately.push(now, batch.content);
+                let delivered = self.lately.per_second(now);
                 // What was delivered before may have waited for pages. Where now the link is what limits, it is what workers could squeeze that counts.
                 let could = match self.queues() {
                     true => self.could_be_squeezed(),
                     false => 0,
                 };
                 if delivered.is_some_and(|plain| plain < self.squeezed.max(could)) {
-                    self.lost();
+                    self.squeeze_again();
                 }
             }
             State::Squeezed | State::Plain => {}
@@ -218,20 +238,21 @@ impl Effort {
             self.state = State::Plain;
             self.lately.clear();
         } else {
-            self.lost();
+            self.squeeze_again();
         }
     }
 
-    fn lost(&mut self) {
+    /// Compressing has shown to be better: back to it, and for longer than before.
+    fn squeeze_again(&mut self) {
         self.state = State::Squeezed;
-        self.due = self.due.saturating_mul(LATER);
+        self.before_trial = self.before_trial.saturating_mul(LATER);
         self.begin_again();
     }
 
     /// Batches do not queue on their way.
     fn is_calm(&self) -> bool {
         // As many as were looked at: an average of fewer is none.
-        self.lately.len() == MEASURED
+        self.lately.is_enough()
             && self.took() <= self.least.saturating_mul(2).saturating_add(JITTER)
     }
 
@@ -251,15 +272,35 @@ impl Effort {
         let sum: Duration = self.recent.iter().sum();
         sum / RECENT
     }
+}
 
-    /// Bytes of content per second that were acknowledged lately, when it is enough to say.
-    fn delivered(&self, now: Duration) -> Option<u64> {
-        if self.lately.len() < MEASURED {
-            return None;
+impl Lately {
+    fn push(&mut self, now: Duration, content: u64) {
+        if !self.batches.is_empty() {
+            self.content += content;
         }
-        let (first, _) = self.lately.front()?;
-        let content = self.lately.iter().skip(1).map(|(_, content)| content);
-        Some(per_second(content.sum(), now.saturating_sub(*first)))
+        self.batches.push_back((now, content));
+        while let Some(&(_, second)) = self.batches.get(1)
+            && self.content - second >= MEASURED
+        {
+            self.batches.pop_front();
+            self.content -= second;
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn is_enough(&self) -> bool {
+        self.content >= MEASURED
+    }
+
+    /// Bytes of content per second, when it is enough to say.
+    fn per_second(&self, now: Duration) -> Option<u64> {
+        let (first, _) = self.batches.front()?;
+        self.is_enough()
+            .then(|| per_second(self.content, now.saturating_sub(*first)))
     }
 }
 
@@ -276,155 +317,16 @@ fn per_second(bytes: u64, time: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-    /// Of content, as a batch that is squeezed leaves on the wire.
-    const SQUEEZED: u64 = MIB / 4;
-
-    /// A worker, a link and a receiver that acknowledges at once, in virtual time: each batch goes through one after the other.
-    struct Way {
-        effort: Effort,
-        number: u64,
-        worker: Duration,
-        link: Duration,
-        /// Bytes per second of the link.
-        rate: u64,
-        /// What is squeezed in a second.
-        squeezing: u64,
-        coming: VecDeque<(Duration, u64)>,
-        plain: Vec<bool>,
-        /// Batches that may be under way; whoever has more waits.
-        window: usize,
-    }
-
-    impl Way {
-        fn new(rate: u64, squeezing: u64) -> Self {
-            Self {
-                effort: Effort::new(1),
-                number: 0,
-                worker: Duration::ZERO,
-                link: Duration::ZERO,
-                rate,
-                squeezing,
-                coming: VecDeque::new(),
-                plain: Vec::new(),
-                window: 64,
-            }
-        }
-
-        fn time(bytes: u64, rate: u64) -> Duration {
-            Duration::from_nanos(bytes * 1_000_000_000 / rate)
-        }
-
-        fn send(&mut self, batches: usize) {
-            for _ in 0..batches {
-                if self.coming.len() == self.window {
-                    let (at, _) = self.coming[0];
-                    self.worker = self.worker.max(at);
-                    self.effort.held();
-                }
-                while let Some(&(at, number)) = self.coming.front()
-                    && at <= self.worker
-                {
-                    self.coming.pop_front();
-                    self.effort.acknowledged(number, at);
-                }
-                let squeezed = self.effort.choose(self.number, MIB, self.worker);
-                self.plain.push(!squeezed);
-                let (wire, encoding) = match squeezed {
-                    true => (SQUEEZED, self.squeezing),
-                    false => (MIB, 20 * self.squeezing),
-                };
-                self.worker += Self::time(MIB, encoding);
-                if squeezed {
-                    self.effort.made(MIB, Self::time(MIB, encoding));
-                }
-                self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
-                self.coming
-                    .push_back((self.link + Duration::from_millis(1), self.number));
-                self.number += 1;
-            }
-        }
-
-        fn plain(&self) -> usize {
-            self.plain.iter().filter(|plain| **plain).count()
-        }
-    }
-
-    #[test]
-    fn a_link_that_is_faster_than_compression_gets_pages_as_they_are() {
-        let mut way = Way::new(1_200_000_000, 200_000_000);
-        way.send(500);
-        assert!(way.plain() > 400, "{}", way.plain());
-        assert!(way.plain[..32].iter().all(|plain| !plain));
-    }
-
-    #[test]
-    fn a_link_that_carries_less_than_is_squeezed_is_tried_twice_in_as_many_batches() {
-        let mut way = Way::new(119_000_000, 200_000_000);
-        way.send(500);
-        assert_eq!(way.plain(), 2 * TRIAL as usize);
-    }
-
-    #[test]
-    fn a_link_that_limits_is_never_tried() {
-        let mut way = Way::new(25_000_000, 200_000_000);
-        way.send(2000);
-        assert_eq!(way.plain(), 0);
-    }
-
-    #[test]
-    fn a_link_that_becomes_slow_is_noticed() {
-        let mut way = Way::new(1_200_000_000, 200_000_000);
-        way.send(200);
-        way.rate = 50_000_000;
-        let before = way.plain();
-        way.send(500);
-        assert!(way.plain() - before < 120, "{}", way.plain() - before);
-    }
-
-    #[test]
-    fn a_trial_that_was_won_while_pages_came_slowly_is_lost_when_the_link_limits() {
-        let mut way = Way::new(37_000_000, 200_000_000);
-        way.send(20);
-        // As when nothing came faster than what was tried.
-        way.effort.squeezed = 1;
-        way.effort.state = State::Plain;
-        way.send(500);
-        assert!(way.plain() < 200, "{}", way.plain());
-        let before = way.plain();
-        way.send(500);
-        assert_eq!(way.plain(), before);
-    }
-
-    #[test]
-    fn who_waits_long_for_pages_begins_again() {
-        let mut way = Way::new(1_200_000_000, 200_000_000);
-        for _ in 0..100 {
-            way.send(30);
-            way.effort.waits(way.worker);
-            way.worker += PAUSE * 2;
-        }
-        assert_eq!(way.plain(), 0);
-    }
-
-    #[test]
-    fn who_waits_a_moment_for_pages_does_not() {
-        let mut way = Way::new(1_200_000_000, 200_000_000);
-        for _ in 0..100 {
-            way.send(30);
-            way.effort.waits(way.worker);
-            way.worker += PAUSE / 10;
-        }
-        assert!(way.plain() > 2500, "{}", way.plain());
-    }
-
-    #[test]
-    fn an_acknowledgement_of_nothing_known_is_no_news() {
-        let mut effort = Effort::new(1);
-        effort.acknowledged(7, Duration::ZERO);
-        assert!(effort.choose(0, MIB, Duration::ZERO));
+impl Effort {
+    /// Sends batches as they are, or not, until it has measured that the other is better.
+    pub(super) fn begin_with(&mut self, plain: bool) {
+        self.state = match plain {
+            true => State::Plain,
+            false => State::Squeezed,
+        };
+        self.begin_again();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ mod lane;
 mod limit;
 mod sent;
 mod shared;
+#[cfg(test)]
+mod switching;
 mod worker;
 
 use std::collections::VecDeque;
@@ -80,7 +82,7 @@ pub struct Plan {
 /// How hard batches are compressed, where zstd was agreed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Compression {
-    /// At this level of zstd's, each behind the ones before it as far as there are windows.
+    /// At this level of zstd's, each alone.
     Level(i32),
     /// As it pays now: from not at all, when workers hold up the link, to windows, when the link holds up workers.
     Adaptive,
@@ -239,11 +241,13 @@ impl Outbound {
             Some(Direct { memory, engine }) => (Some(memory), Some(engine)),
             None => (None, None),
         };
-        // One for each worker at most, lowest last: those that are used are used again, and the others take no memory.
-        let windows = layout.agreed().windows.min(workers.max(1) as u64);
-        let level = match compression {
-            Compression::Level(level) => level,
-            Compression::Adaptive => ladder::FAR_LEVEL,
+        let (level, windows) = match compression {
+            Compression::Level(level) => (level, 0),
+            // One for each worker at most, lowest last: those that are used are used again, and the others take no memory.
+            Compression::Adaptive => {
+                let windows = layout.agreed().windows.min(workers.max(1) as u64);
+                (ladder::FAR_LEVEL, windows)
+            }
         };
         let ladder = ladder::Ladder::new(workers, lanes.len(), windows > 0);
         let windows = (1..=windows).rev();

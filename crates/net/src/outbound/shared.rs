@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sealift_pages::{Address, Draft, Layout, Packing, Store, Tally};
-use sealift_precopy::{Encoded, Engine, Taken, VersionMap};
+use sealift_pages::{Address, Draft, ITEM_LEN, Layout, Packing, Store, Tally};
+use sealift_precopy::{self as precopy, Engine, Taken, VersionMap};
 use sealift_seal::{Keyed, Source};
 use sealift_session::control::BatchRanges;
 use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted};
@@ -104,6 +104,16 @@ pub(super) struct Task {
     pub(super) window: Option<Packing>,
 }
 
+/// What a worker has to tell of a batch.
+pub(super) struct Encoded {
+    pub(super) number: u64,
+    pub(super) tally: Tally,
+    /// Its bytes of content, and how long it took, if it was to be compressed.
+    pub(super) squeezed: Option<(u64, Duration)>,
+    /// What it went on, or would have.
+    pub(super) window: Option<Packing>,
+}
+
 /// For each page of a batch with content, in the order of addresses, the batch with its newest content before this one got its number.
 pub(super) type Before = Vec<(Address, Option<u64>)>;
 
@@ -133,8 +143,8 @@ impl Shared {
                 }
                 Ok(None) => {
                     match self.has_too_much_under_way(&book) {
-                        true => book.effort.held(),
-                        false => book.effort.waits(self.now()),
+                        true => book.effort.found_no_room(),
+                        false => book.effort.found_no_pages(self.now()),
                     }
                     book = wait(&self.work, book);
                 }
@@ -151,7 +161,7 @@ impl Shared {
         let way = match self.compression {
             Compression::Level(level) => Way {
                 level: Some(level),
-                far: true,
+                far: false,
                 compare: None,
             },
             Compression::Adaptive => match self.effort(book, &job) {
@@ -161,14 +171,6 @@ impl Shared {
         };
         let window = if way.far { book.windows.pop() } else { None };
         Task { job, way, window }
-    }
-
-    /// A worker has no more use of a window.
-    pub(super) fn give_back(&self, window: Packing) {
-        let mut book = lock(&self.book);
-        let higher = |other: &Packing| other.window() > window.window();
-        let place = book.windows.partition_point(higher);
-        book.windows.insert(place, window);
     }
 
     /// There are pages, and no room for them in the window.
@@ -203,10 +205,24 @@ impl Shared {
         self.taken.notify_all();
     }
 
-    /// What has become of a batch of pages that were read directly.
-    pub(super) fn encoded(&self, number: u64, tally: &Tally) {
-        if let Some(engine) = &mut lock(&self.book).engine {
-            engine.encoded(number, made(tally));
+    /// A worker has encoded a batch.
+    pub(super) fn encoded(&self, encoded: Encoded) {
+        let Encoded {
+            number,
+            tally,
+            squeezed,
+            window,
+        } = encoded;
+        let mut book = lock(&self.book);
+        if let Some(window) = window {
+            book.give_back(window);
+        }
+        if let Some((content, took)) = squeezed {
+            book.effort.made(content, took);
+        }
+        // It passes over batches whose pages were not read directly.
+        if let Some(engine) = &mut book.engine {
+            engine.encoded(number, made(&tally));
         }
     }
 
@@ -270,6 +286,13 @@ impl Shared {
 }
 
 impl Book {
+    /// A worker has no more use of a window.
+    fn give_back(&mut self, window: Packing) {
+        let higher = |other: &Packing| other.window() > window.window();
+        let place = self.windows.partition_point(higher);
+        self.windows.insert(place, window);
+    }
+
     /// Takes what is to be sent next off the dirty map, and gives it its number: both, before anything of it is read.
     fn take(&mut self, layout: &Layout, now: Duration) -> Result<Option<Job>, Broken> {
         let Some(engine) = &mut self.engine else {
@@ -285,9 +308,13 @@ impl Book {
         if engine.take(now, number, content, ZEROS, &mut pages) == 0 {
             return Ok(None);
         }
-        let content = pages.iter().filter(|taken| !taken.zero);
+        // Where what is read turns out to be zeros, it is less.
+        let takes = pages.iter().map(|taken| match taken.zero {
+            true => ITEM_LEN,
+            false => taken.run * (page_bytes + ITEM_LEN),
+        });
         let cost = Cost {
-            content: content.map(|taken| taken.run * page_bytes).sum(),
+            content: takes.sum(),
         };
         // There was room for it.
         let allotted = self.flight.allot(DIRECT, cost);
@@ -319,7 +346,7 @@ impl Book {
 }
 
 /// What the pages of a batch came to on the wire.
-fn made(tally: &Tally) -> Encoded {
+fn made(tally: &Tally) -> precopy::Encoded {
     // The records of a group share what it was compressed to.
     let (raw, packed) = (tally.group_raw_bytes, tally.group_bytes);
     let on_wire = |bytes: u64| match raw {
@@ -332,7 +359,7 @@ fn made(tally: &Tally) -> Encoded {
     let records = [tally.zero, tally.literal, tally.same_as, tally.delta];
     let records: u64 = records.iter().map(|share| share.bytes).sum();
     let noise = records.saturating_sub(raw).min(literal.bytes);
-    Encoded {
+    precopy::Encoded {
         literal_pages: literal.pages,
         literal_bytes: noise.saturating_add(on_wire(literal.bytes - noise)),
         delta_pages: delta.pages,

@@ -10,9 +10,8 @@ use sealift_precopy::Taken;
 use sealift_seal::{Header, TAG_LENGTH};
 
 use super::Broken;
-use super::ladder::Way;
 use super::sent::Earlier;
-use super::shared::{Body, Job, Shared, Task};
+use super::shared::{Body, Encoded, Job, Shared, Task};
 use crate::lock::lock;
 
 pub(super) struct Worker {
@@ -30,9 +29,13 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
-        while let Some(Task { job, way, window }) = self.shared.next_task() {
+        while let Some(task) = self.shared.next_task() {
+            let Task {
+                job,
+                way,
+                mut window,
+            } = task;
             let start = Instant::now();
-            let direct = matches!(job, Job::Pages { .. });
             let (number, mut draft, before) = match job {
                 Job::Draft {
                     number,
@@ -61,24 +64,33 @@ impl Worker {
             let mut buffer = self.empties.try_recv().unwrap_or_default();
             buffer.clear();
             buffer.resize(Header::LENGTH, 0);
-            match self.encode(&draft, number, way, window, &mut buffer) {
-                Ok(tally) => {
-                    if way.level.is_some() {
-                        let took = start.elapsed();
-                        let content = draft.content_len() as u64;
-                        lock(&self.shared.book).effort.made(content, took);
-                        lock(&self.shared.ladder).encoded(took, self.shared.now());
-                    }
-                    *lock(&self.shared.tally) += tally;
-                    if direct {
-                        self.shared.encoded(number, &tally);
-                    }
-                }
+            let on_window = window.is_some();
+            let encoded = self.encode(&draft, number, way.level, window.as_mut(), &mut buffer);
+            let tally = match encoded {
+                Ok(tally) => tally,
                 Err(error) => return self.shared.broken(Broken::Encode(error)),
+            };
+            *lock(&self.shared.tally) += tally;
+            // Without what the batch is compared with below.
+            let took = start.elapsed();
+            self.shared.encoded(Encoded {
+                number,
+                tally,
+                squeezed: way.level.map(|_| (draft.content_len() as u64, took)),
+                window,
+            });
+            if way.level.is_some() {
+                lock(&self.shared.ladder).encoded(took, self.shared.now());
             }
             buffer.resize(buffer.len() + TAG_LENGTH, 0);
             if self.bodies.send(Body { number, buffer }).is_err() {
                 return;
+            }
+            if way.compare.is_some() && on_window == way.far {
+                match self.below(&draft, number, way.compare) {
+                    Ok(below) => lock(&self.shared.ladder).compared(way, tally.body_bytes, below),
+                    Err(error) => return self.shared.broken(Broken::Encode(error)),
+                }
             }
         }
     }
@@ -87,29 +99,30 @@ impl Worker {
         &mut self,
         draft: &Draft,
         number: u64,
-        way: Way,
-        window: Option<Packing>,
+        level: Option<i32>,
+        window: Option<&mut Packing>,
         out: &mut Vec<u8>,
     ) -> Result<Tally, EncodeError> {
         let (encoder, layout) = (&mut self.encoder, &*self.shared.layout);
-        encoder.set_level(way.level);
-        let on_window = window.is_some();
-        let tally = match window {
-            Some(mut window) => {
-                let tally = encoder.encode_within(draft, number, layout, &mut window, out)?;
-                self.shared.give_back(window);
-                tally
-            }
-            None => encoder.encode(draft, number, layout, out)?,
-        };
-        if way.compare.is_some() && on_window == way.far {
-            self.alone.clear();
-            encoder.set_level(way.compare);
-            let below = encoder.encode(draft, number, layout, &mut self.alone)?;
-            let (here, below) = (tally.body_bytes, below.body_bytes);
-            lock(&self.shared.ladder).compared(way, here, below);
+        encoder.set_level(level);
+        match window {
+            Some(window) => encoder.encode_within(draft, number, layout, window, out),
+            None => encoder.encode(draft, number, layout, out),
         }
-        Ok(tally)
+    }
+
+    /// How long the batch would have come out alone, at another level.
+    fn below(
+        &mut self,
+        draft: &Draft,
+        number: u64,
+        level: Option<i32>,
+    ) -> Result<u64, EncodeError> {
+        let (encoder, layout) = (&mut self.encoder, &*self.shared.layout);
+        self.alone.clear();
+        encoder.set_level(level);
+        let tally = encoder.encode(draft, number, layout, &mut self.alone)?;
+        Ok(tally.body_bytes)
     }
 
     /// Copies the pages out of the guest. From here on nothing looks at its memory again.

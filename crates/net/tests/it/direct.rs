@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use sealift_net::outbound::{Broken, Direct, Event, Feed, Mark, Memory, Outbound};
-use sealift_pages::{Address, Draft, Entry, PAGE_SIZE_MIN};
+use sealift_pages::{Address, Draft, Entry, PAGE_SIZE_MIN, Resolved};
 use sealift_precopy::Engine;
 
 use crate::ends::{Arriving, Out, joined_of, next, promptly};
@@ -317,6 +317,48 @@ fn a_block_that_goes_over_from_the_stream_to_reading_arrives_as_it_was_last() {
     for seed in 0..24 {
         moves_under_load(seed);
     }
+}
+
+#[test]
+fn pages_that_are_read_count_for_the_memory_that_they_take_at_the_receiver() {
+    let ram = Guest::new(BLOCKS[0]);
+    for number in (0..16).chain(100..116) {
+        ram.write(number, &noise(number));
+    }
+    let memory = direct(Arc::clone(&ram.ram) as _);
+    let (outbound, _told, arriving) = joined_of(1, Out::default(), Some(memory));
+    // Pages with content, runs of zeros, and zeros each for itself: these are next to nothing on the wire, and many to remember.
+    let isolated = (0..3000).map(|number| Mark {
+        first: Address {
+            block: 1,
+            page: 10 * number,
+        },
+        run: 1,
+        zero: true,
+    });
+    let mut marks: Vec<_> = isolated.collect();
+    marks.extend((0..16).chain(100..116).map(|number| mark(number, false)));
+    marks.push(Mark {
+        run: 50,
+        ..mark(30, true)
+    });
+    outbound.feed(0).mark(&marks).unwrap();
+    let mut batches = Vec::new();
+    let pages = |batches: &[Arc<Resolved>]| {
+        let entries = batches.iter().flat_map(|batch| batch.entries());
+        let pages = entries.map(|entry| match entry {
+            Entry::Zero { run, .. } => run,
+            Entry::Page { .. } => 1,
+            Entry::Opaque { .. } | Entry::Barrier => 0,
+        });
+        pages.sum::<u64>()
+    };
+    while pages(&batches) < 3000 + 32 + 50 {
+        batches.push(arriving.next());
+    }
+    let held: u64 = batches.iter().map(|batch| batch.memory() as u64).sum();
+    assert!(held > 3000 * 16);
+    assert_eq!(outbound.standing().in_flight.content, held);
 }
 
 /// A guest whose QEMU has died.

@@ -318,7 +318,6 @@ impl Flight {
         self.next() - self.lowest >= Ledger::WINDOW || self.next() == u64::MAX
     }
 
-    /// The numbers of a range that the book still has.
     /// The numbers of a range that are under way or may be: those that were allotted, from the lowest that is not settled on.
     #[must_use]
     pub fn known(&self, range: &BatchRange) -> core::ops::Range<u64> {
