@@ -48,10 +48,6 @@ pub struct Placed;
 impl External for Placed {
     type Lost = Infallible;
 
-    fn holds(&self, _: u16) -> bool {
-        true
-    }
-
     fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, Infallible> {
         let there = batch == BATCH - 1 && page.block == 0 && page.page < 8;
         if there {

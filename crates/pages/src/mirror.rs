@@ -73,13 +73,7 @@ impl Mirror {
         })?;
         self.next = number.saturating_add(1);
         let resolved = decoded.into_resolved();
-        if self.oldest > 0
-            && !resolved
-                .contents
-                .places()
-                .iter()
-                .all(|place| external.holds(place.block))
-        {
+        if self.oldest > 0 && !resolved.contents.places().is_empty() {
             self.kept
                 .push_back((number, Arc::clone(&resolved.contents)));
         }
@@ -109,13 +103,10 @@ fn kept_content(kept: &VecDeque<(u64, Arc<Contents>)>, batch: u64, page: Address
 /// Where else contents are that a batch may name: in the guest's memory, once pages are placed there.
 ///
 /// It is asked in the order of batches, for one after the other: everything of the batches before the one at hand, and nothing of that one or
-/// those behind it, is what it answers from.
+/// those behind it, is what it answers from. The mirror keeps what was agreed on all the same: placing may come to its end.
 pub trait External {
     /// Why a content cannot be read that is there.
     type Lost;
-
-    /// Every content of this block that may be named can be asked for from now on: the mirror keeps none of it.
-    fn holds(&self, block: u16) -> bool;
 
     /// Writes the content that a page got from a batch, if that is the page's newest and it is here.
     ///
@@ -130,10 +121,6 @@ pub struct Nowhere;
 
 impl External for Nowhere {
     type Lost = Infallible;
-
-    fn holds(&self, _: u16) -> bool {
-        false
-    }
 
     fn content(&mut self, _: Address, _: u64, _: &mut [u8]) -> Result<bool, Infallible> {
         Ok(false)

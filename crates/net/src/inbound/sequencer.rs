@@ -77,11 +77,6 @@ struct Back<'a> {
 impl External for Back<'_> {
     type Lost = String;
 
-    fn holds(&self, _: u16) -> bool {
-        // The mirror keeps what it always keeps: placing may come to its end, and what was agreed on must still be there then.
-        false
-    }
-
     fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, String> {
         if lock(self.versions).newest(page) != Some(batch) {
             return Ok(false);

@@ -219,10 +219,6 @@ pub(crate) struct Guest {
 impl External for Guest {
     type Lost = &'static str;
 
-    fn holds(&self, block: u16) -> bool {
-        self.placed.contains(&block)
-    }
-
     fn content(
         &mut self,
         page: Address,

@@ -34,6 +34,7 @@ mod story;
 mod tail;
 mod throttle;
 mod trust;
+mod window;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -2,10 +2,8 @@
 //!
 //! ```text
 //!  pages as QEMU writes them ─▶ Rounds ─▶ Gate ─▶ may QEMU stop the guest?
-//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window = rate × 250 ms     behind the gate: it counts what is on its way;
-//!                                       │                            then half the blackout, since it is in front of the guest's last pages
-//!                                       │         or rate × 40 ms      without one: it is in front of the guest's last pages
-//!                                       └─ batch  = window ÷ 16       so that every stage has some in hand
+//!  acknowledgements ─▶ Forecast ─▶ rate ─▶ window
+//!                                          └─▶ batch = window ÷ 16       so that every stage has some in hand
 //! ```
 
 use std::sync::Mutex;
@@ -21,17 +19,9 @@ use sealift_precopy::{
 use sealift_qemu::machine::Migration;
 use sealift_session::flight::WINDOW_MAX;
 
+use super::window::{self, Line};
 use crate::lock;
 
-/// Time's worth of content that may be on its way behind a gate. A batch passes ten threads and two networks, and on a busy host it waits for a
-/// processor before each: with less the link stood idle for a sixth of the time.
-const WINDOW_GATED: Duration = Duration::from_millis(250);
-/// The least such window: what the same takes before the rate is known, and where pages compress tenfold.
-const WINDOW_GATED_MIN: u64 = 16 << 20;
-/// The same without a gate, when all of it may be in front of the guest's last pages: a tenth of the blackout that QEMU aims for by default.
-const WINDOW: Duration = Duration::from_millis(40);
-/// The least of those: a batch in each stage of the way.
-const WINDOW_MIN: u64 = 4 << 20;
 /// Batches that fill the window.
 const BATCHES: u64 = 16;
 /// The least batch: a size at which zstd has found most of what it finds.
@@ -118,7 +108,7 @@ impl Pace {
                 ended: Vec::new(),
             }),
             batch: AtomicUsize::new(usize::try_from(BATCH_MIN).unwrap_or(usize::MAX)),
-            window: AtomicU64::new(WINDOW_MIN),
+            window: AtomicU64::new(window::LEAST),
             channels: AtomicU64::new(1),
             page_bytes: page_size.bytes() as u64,
             max_downtime,
@@ -203,6 +193,7 @@ impl Pace {
         let now = self.start.elapsed();
         let mut state = lock(&self.state);
         let current = state.rounds.current();
+        let gated = state.gated;
         let forecast = state.gate.forecast_mut();
         forecast.progress(current);
         forecast.sample(
@@ -220,13 +211,16 @@ impl Pace {
         if let Some(latency) = standing.latency {
             forecast.round_trip(latency.least);
         }
-        let rate = forecast.delivered_rate();
-        let most = if forecast.first_pass_is_complete() {
-            self.max_downtime / 2
-        } else {
-            WINDOW_GATED
+        let line = Line {
+            rate: forecast.delivered_rate(),
+            round_trip: standing
+                .latency
+                .map_or(Duration::ZERO, |latency| latency.least),
+            gated,
+            first_pass_is_complete: forecast.first_pass_is_complete(),
+            max_downtime: self.max_downtime,
         };
-        self.follow(rate, state.gated, most);
+        self.follow(line.window());
         let decision = state.gate.decide(now);
         state.hurries = decision.hurries();
         let State {
@@ -247,17 +241,7 @@ impl Pace {
         }
     }
 
-    /// Behind a gate no more than `most` may be on its way: once the first pass is complete it is what the guest would wait for, and must leave room in
-    /// its blackout for what it writes meanwhile.
-    fn follow(&self, rate: Option<u64>, gated: bool, most: Duration) {
-        let (time, least) = match gated {
-            true if most >= WINDOW_GATED => (WINDOW_GATED, WINDOW_GATED_MIN),
-            true => (most.max(WINDOW), WINDOW_MIN),
-            false => (WINDOW, WINDOW_MIN),
-        };
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let window = rate.unwrap_or(0).saturating_mul(millis) / 1000;
-        let window = window.clamp(least, WINDOW_MAX);
+    fn follow(&self, window: u64) {
         let batch = (window / BATCHES).clamp(BATCH_MIN, BATCH_MAX);
         self.window.store(window, Ordering::Relaxed);
         self.batch.store(
