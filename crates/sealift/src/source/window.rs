@@ -5,11 +5,11 @@
 //!                   after it             rate × half the blackout  what is there is in front of the guest's last pages
 //!  without one                           rate × 40 ms             it is so all the time
 //!
-//!  and always at least                   rate × 3/2 of the line's own time there and back
+//!  and on top                            rate × the line's own time there and back
 //! ```
 //!
-//! The rate is what was delivered under the window before. With no more than what the line held then, it would carry that once more, and after each
-//! moment in which there was less to send a little less, for ever.
+//! What the line itself holds is in front of nothing: it comes on top of what may queue. The rate is what was delivered under the window before. With no more
+//! than what the line held then, it would carry that once more, and after each moment in which there was less to send a little less, for ever.
 
 use std::time::Duration;
 
@@ -49,8 +49,7 @@ impl Line {
             true => (half, LEAST),
             false => (OPEN, LEAST),
         };
-        let time = time.max(self.round_trip * 3 / 2);
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from((time + self.round_trip).as_millis()).unwrap_or(u64::MAX);
         let window = self.rate.unwrap_or(0).saturating_mul(millis) / 1000;
         window.clamp(least, WINDOW_MAX)
     }
@@ -78,7 +77,7 @@ mod tests {
             let round_trip = Duration::from_millis(milliseconds);
             for (gated, complete) in [(true, false), (true, true), (false, true)] {
                 let mut rate = 0;
-                for _ in 0..20 {
+                for _ in 0..30 {
                     let window = line(rate, round_trip, gated, complete).window();
                     let held = window * 1000 / milliseconds;
                     rate = held.min(carries);
@@ -91,10 +90,10 @@ mod tests {
     #[test]
     fn what_is_in_front_of_the_last_pages_is_no_more_than_half_the_blackout_where_the_line_is_short()
      {
-        let near = Duration::from_millis(5);
+        let near = Duration::from_millis(1);
         let window = |gated, complete| line(100_000_000, near, gated, complete).window();
-        assert_eq!(window(true, false), 25_000_000);
-        assert_eq!(window(true, true), 15_000_000);
+        assert_eq!(window(true, false), 25_100_000);
+        assert_eq!(window(true, true), 15_100_000);
         assert_eq!(window(false, true), LEAST);
     }
 
