@@ -360,10 +360,6 @@ impl Guest {
 impl External for Guest {
     type Lost = Infallible;
 
-    fn holds(&self, _: u16) -> bool {
-        true
-    }
-
     fn content(&mut self, page: Address, batch: u64, into: &mut [u8]) -> Result<bool, Infallible> {
         let newest = self.versions.place(page).copied().flatten();
         let Some(content) = self.page(page).filter(|_| newest == Some(batch)) else {

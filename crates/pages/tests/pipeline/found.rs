@@ -284,9 +284,14 @@ fn a_content_that_cannot_be_read_back_is_this_hosts_trouble() {
     source.history.placed = vec![1];
     let (_, body, _) = source.send(0, one(1, 9));
     receiver.take(0, &body).unwrap();
-    let (_, body, _) = source.send(1, one(2, 9));
+    // What the mirror has need not be read back.
+    let late = OLDEST + 1;
+    let (_, body, _) = source.send(late, one(2, 9));
     receiver.guest.lost = true;
-    let decoded = receiver.decoder.decode(&body, 1, &receiver.layout).unwrap();
+    let decoded = receiver
+        .decoder
+        .decode(&body, late, &receiver.layout)
+        .unwrap();
     let unresolved = receiver.mirror.resolve(decoded, &mut receiver.guest);
     assert_eq!(
         unresolved.unwrap_err(),
