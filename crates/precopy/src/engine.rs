@@ -76,6 +76,8 @@ pub struct Engine {
     full: bool,
     /// The round in which the gate came to be about to open, and what waited was sent.
     refreshed_in: Option<u64>,
+    /// QEMU may stop the guest.
+    released: bool,
     finished: bool,
 }
 
@@ -107,6 +109,7 @@ impl Engine {
             between: false,
             full: false,
             refreshed_in: None,
+            released: false,
             finished: false,
         }
     }
@@ -225,6 +228,11 @@ impl Engine {
         }
     }
 
+    /// QEMU may stop the guest: it is read on whatever is under way. It may have stopped it already, and then only writes down which pages are its last.
+    pub const fn release(&mut self) {
+        self.released = true;
+    }
+
     /// The guest stands still: nothing waits any more.
     pub fn finish(&mut self) {
         self.finished = true;
@@ -261,7 +269,7 @@ impl Engine {
         wire_rate: Option<u64>,
         round_trip: Duration,
     ) -> bool {
-        if self.finished {
+        if self.finished || self.released {
             return true;
         }
         if self.refreshed_in.is_none() && now < self.hold_until {

@@ -358,6 +358,14 @@ impl Outbound {
         }
     }
 
+    /// QEMU may stop the guest from now on: whoever reads its channel waits for nothing any more.
+    pub fn release(&self) {
+        if let Some(engine) = &mut lock(&self.shared.book).engine {
+            engine.release();
+        }
+        self.shared.taken.notify_all();
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {

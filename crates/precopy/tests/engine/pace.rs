@@ -214,6 +214,19 @@ fn qemu_does_not_walk_anew_before_nearly_all_is_sent() {
 }
 
 #[test]
+fn a_qemu_that_may_stop_the_guest_is_read_on_whatever_is_under_way() {
+    let mut trial = Trial::new(0);
+    let rate = Some(100_000 * LITERAL);
+    trial.engine.mark(at(0), 5000, false).unwrap();
+    trial.round += 1;
+    let now = trial.now();
+    trial.engine.round(now);
+    assert!(!trial.engine.wants_more(now, rate, SOON));
+    trial.engine.release();
+    assert!(trial.engine.wants_more(now, rate, SOON));
+}
+
+#[test]
 fn qemu_does_not_walk_over_clean_memory_more_than_twenty_times_a_second() {
     let mut trial = Trial::new(0);
     trial.round += 1;

@@ -397,6 +397,9 @@ impl World {
             self.engine.may_wait(self.gate.may_wait());
         }
         self.decision = self.gate.decide(now);
+        if self.decision == Decision::Open {
+            self.engine.release();
+        }
         self.engine.hurry(self.decision.hurries());
         if let Remedy::Throttle { percent } = self.remedy {
             self.convergence.throttled(now, percent);

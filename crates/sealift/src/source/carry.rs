@@ -359,6 +359,7 @@ impl Carry {
             if adjusted.opens {
                 // An error is the end of QEMU's channel, which is told elsewhere.
                 let _ = self.reins.return_path.open_gate();
+                self.outbound.release();
             }
             if let Some(failed) = self.remedy(adjusted.remedy) {
                 return Some(failed);

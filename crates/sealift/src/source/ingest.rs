@@ -9,7 +9,7 @@
 //!                                                 Feed.submit              waits for the window
 //! ```
 //!
-//! With direct access QEMU is read with the pace of the dirty map, and only stopped between two sections. What it has written in the meantime is old
+//! With direct access QEMU is read with the pace of the dirty map until it may stop the guest, and only held up between two sections. What it has written in the meantime is old
 //! by then, and is read in one go, for its next word.
 //!
 //! At the end of RAM's last section a barrier goes in: the receiver lets nothing behind it through before both version maps are equal.
