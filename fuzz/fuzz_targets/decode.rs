@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use sealift_fuzz::decoding;
 use sealift_pages::{
-    CONTENT_MAX, DecodeError, Decoder, Draft, Encoder, Entry, Mirror, Nowhere, RECORDS_MAX,
-    Resolved, Unresolvable, ZEROS_MAX,
+    CONTENT_MAX, DecodeError, Decoder, Encoder, Entry, Mirror, Nowhere, RECORDS_MAX, Resolved,
+    Unresolvable, ZEROS_MAX,
 };
 
 /// The batch that the input is; the one before it is always the same.
@@ -67,25 +67,9 @@ fn bounded(resolved: &Resolved) {
 /// Drafts what arrived. Pages of zeros may have come as literals, so only what the guest gets is compared.
 fn again(resolved: &Resolved, decoder: &mut Decoder) -> Result<(), DecodeError> {
     let layout = decoding::layout();
-    let mut draft = Draft::new(layout.page_size());
-    for entry in resolved.entries() {
-        let drafted = match entry {
-            Entry::Zero { first, run, .. } => (0..run).try_for_each(|more| {
-                let page = first.page + more;
-                draft.zero(sealift_pages::Address { page, ..first })
-            }),
-            Entry::Page { at, content, .. } => draft.page(at, content),
-            Entry::Opaque { channel, bytes } => match draft.opaque(channel, bytes) {
-                Ok(taken) if taken < bytes.len() => Err(sealift_pages::Full),
-                other => other.map(drop),
-            },
-            Entry::Barrier => draft.barrier(),
-        };
-        // A draft keeps room for records that do not compress; a body may be fuller than any that is drafted.
-        if drafted.is_err() {
-            return Ok(());
-        }
-    }
+    let Some(draft) = decoding::drafted(resolved, &layout) else {
+        return Ok(());
+    };
     let mut body = Vec::new();
     Encoder::new(1)
         .encode(&draft, BATCH, &layout, &mut body)

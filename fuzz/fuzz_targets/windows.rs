@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use sealift_fuzz::decoding::{OLDEST, Placed, flat};
+use sealift_fuzz::decoding::{OLDEST, Placed, drafted, flat};
 use sealift_fuzz::windows::{self, Inflater, WINDOWS};
 use sealift_pages::{
-    Body, CONTENT_MAX, DecodeError, Decoded, Decoder, Draft, Encoder, Entry, Full, Layout, Mirror,
-    Nowhere, Packing, Place, RECORDS_MAX, Resolved, Unpacking,
+    Body, CONTENT_MAX, DecodeError, Decoded, Decoder, Encoder, Layout, Mirror, Nowhere, Packing,
+    Place, RECORDS_MAX, Resolved, Unpacking,
 };
 
 /// A receiver, up to where it keeps what it decodes.
@@ -101,25 +101,4 @@ fn without_group(body: &[u8], number: u64, layout: &Layout) -> Option<Arc<Resolv
         return None;
     }
     Mirror::new(0).resolve(decoded, &mut Nowhere).ok()
-}
-
-/// None where it is fuller than any that is drafted.
-fn drafted(resolved: &Resolved, layout: &Layout) -> Option<Draft> {
-    let mut draft = Draft::new(layout.page_size());
-    for entry in resolved.entries() {
-        let drafted = match entry {
-            Entry::Zero { first, run, .. } => (0..run).try_for_each(|more| {
-                let page = first.page + more;
-                draft.zero(sealift_pages::Address { page, ..first })
-            }),
-            Entry::Page { at, content, .. } => draft.page(at, content),
-            Entry::Opaque { channel, bytes } => match draft.opaque(channel, bytes) {
-                Ok(taken) if taken < bytes.len() => Err(Full),
-                other => other.map(drop),
-            },
-            Entry::Barrier => draft.barrier(),
-        };
-        drafted.ok()?;
-    }
-    Some(draft)
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use sealift_pages::{
     Address, Agreed, Algorithm, Body, BodyWriter, Codecs, Decoder, Draft, Encoder, Entry, External,
-    Layout, PAGE_SIZE_MIN, PageDigest, PageSize, Patch, Record,
+    Full, Layout, PAGE_SIZE_MIN, PageDigest, PageSize, Patch, Record, Resolved,
 };
 
 /// The number of the batch that an input is.
@@ -24,6 +24,28 @@ pub fn layout() -> Layout {
     };
     let layout = Layout::new(page_size, vec![8, 1 << 20]).expect("two blocks");
     layout.with_agreed(agreed)
+}
+
+/// Drafts what arrived. None where it is fuller than any that is drafted: a draft keeps room for records that do not compress.
+#[must_use]
+pub fn drafted(resolved: &Resolved, layout: &Layout) -> Option<Draft> {
+    let mut draft = Draft::new(layout.page_size());
+    for entry in resolved.entries() {
+        let drafted = match entry {
+            Entry::Zero { first, run, .. } => (0..run).try_for_each(|more| {
+                let page = first.page + more;
+                draft.zero(Address { page, ..first })
+            }),
+            Entry::Page { at, content, .. } => draft.page(at, content),
+            Entry::Opaque { channel, bytes } => match draft.opaque(channel, bytes) {
+                Ok(taken) if taken < bytes.len() => Err(Full),
+                other => other.map(drop),
+            },
+            Entry::Barrier => draft.barrier(),
+        };
+        drafted.ok()?;
+    }
+    Some(draft)
 }
 
 /// The batch before: eight pages, each full of its number.

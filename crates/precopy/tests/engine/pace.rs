@@ -198,8 +198,8 @@ fn qemu_is_read_while_the_link_has_less_than_a_tenth_of_a_second_to_do() {
     assert!(trial.engine.wants_more(now, rate, SOON));
 }
 
-#[test]
-fn qemu_does_not_walk_anew_before_nearly_all_is_sent() {
+/// QEMU is about to walk anew, and is not read on.
+fn before_a_walk_with_much_to_send() -> (Trial, Duration, Option<u64>) {
     let mut trial = Trial::new(0);
     let rate = Some(100_000 * LITERAL);
     trial.engine.mark(at(0), 5000, false).unwrap();
@@ -207,6 +207,12 @@ fn qemu_does_not_walk_anew_before_nearly_all_is_sent() {
     let now = trial.now();
     trial.engine.round(now);
     assert!(!trial.engine.wants_more(now, rate, SOON));
+    (trial, now, rate)
+}
+
+#[test]
+fn qemu_does_not_walk_anew_before_nearly_all_is_sent() {
+    let (mut trial, now, rate) = before_a_walk_with_much_to_send();
     trial.engine.take(now, 100, 3000, 0, &mut vec![]);
     assert!(!trial.engine.wants_more(now, rate, SOON), "on its way");
     trial.engine.acknowledged(100);
@@ -215,13 +221,7 @@ fn qemu_does_not_walk_anew_before_nearly_all_is_sent() {
 
 #[test]
 fn a_qemu_that_may_stop_the_guest_is_read_on_whatever_is_under_way() {
-    let mut trial = Trial::new(0);
-    let rate = Some(100_000 * LITERAL);
-    trial.engine.mark(at(0), 5000, false).unwrap();
-    trial.round += 1;
-    let now = trial.now();
-    trial.engine.round(now);
-    assert!(!trial.engine.wants_more(now, rate, SOON));
+    let (mut trial, now, rate) = before_a_walk_with_much_to_send();
     trial.engine.release();
     assert!(trial.engine.wants_more(now, rate, SOON));
 }
