@@ -12,12 +12,13 @@ use sealift_net::control::{Receiver as Incoming, Secured, Sender};
 use sealift_pages::{Algorithm, Codecs, WINDOW_MEMORY};
 use sealift_seal::{Receiver, Seed, Suite};
 use sealift_session::control::{
-    ErrorKind, Fault as Blame, Frame, LaneCount, Message, MirrorBudget, Received, RefusalKind,
-    Role, Text,
+    ErrorKind, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens, Message, MirrorBudget,
+    Received, RefusalKind, Role, Text,
 };
 use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
 use sealift_session::handshake::{Agreed, Failed, Reason};
 use tokio::sync::{OwnedMutexGuard, mpsc};
+use zeroize::Zeroizing;
 
 use super::opening::Arriving;
 use super::target::Taken;
@@ -201,7 +202,7 @@ impl Arrival {
         let visitors = self.here.rooms.enter(session);
         let agreed = self.agree(considering, free).await;
         match agreed {
-            Ok(agreed) => Ok((
+            Ok((agreed, tokens)) => Ok((
                 Arriving {
                     here: self.here,
                     sender: self.sender,
@@ -210,6 +211,7 @@ impl Arrival {
                     turn,
                     visitors,
                     peer: self.peer,
+                    tokens,
                     early: None,
                 },
                 agreed,
@@ -227,7 +229,8 @@ impl Arrival {
         &mut self,
         considering: Considering,
         free: u64,
-    ) -> Result<Agreed<Receiver>, Ending> {
+    ) -> Result<(Agreed<Receiver>, LaneTokens), Ending> {
+        let tokens = tokens(considering.choice().lanes)?;
         let (admitted, verdict) = considering.accept(free);
         self.send(verdict)?;
         let received = self.next(STEP_WITHIN).await?;
@@ -238,10 +241,13 @@ impl Arrival {
         for frame in frames {
             self.send(frame)?;
         }
+        // They open nothing without the keys, so the source's confirmation need not be here yet.
+        self.send(Frame::of(Message::LaneTokens(tokens.clone())))?;
         let received = self.next(STEP_WITHIN).await?;
-        confirming
+        let agreed = confirming
             .receive(received)
-            .map_err(|failed| self.refuse(&failed))
+            .map_err(|failed| self.refuse(&failed))?;
+        Ok((agreed, tokens))
     }
 
     async fn next(&mut self, within: Duration) -> Result<Received, Ending> {
@@ -291,6 +297,17 @@ fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Inval
         mirror: MirrorBudget::new(slots, 0, WINDOWS_MAX)?,
         destination: taken.destination.clone(),
     })
+}
+
+/// One for each lane.
+fn tokens(lanes: LaneCount) -> Result<LaneTokens, Ending> {
+    let tokens = (0..lanes.lanes()).map(|lane| {
+        let mut token = Zeroizing::new([0; 32]);
+        random::fill(token.as_mut_slice()).map_err(|error| host(&error))?;
+        // At most 256 of them.
+        Ok(LaneToken::new(u8::try_from(lane).unwrap_or(u8::MAX), token))
+    });
+    LaneTokens::new(tokens.collect::<Result<_, _>>()?).map_err(|error| host(&error))
 }
 
 fn lost(error: &Error) -> Ending {

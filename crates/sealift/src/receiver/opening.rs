@@ -15,8 +15,8 @@ use sealift_net::lane;
 use sealift_precopy::VersionMap;
 use sealift_seal::Receiver;
 use sealift_session::control::{
-    Direction, ErrorKind, Failure, Fault, Frame, LaneCount, LaneToken, LaneTokens, Message,
-    Received, Role, SessionId,
+    Direction, ErrorKind, Failure, Fault, Frame, LaneToken, LaneTokens, Message, Received, Role,
+    SessionId,
 };
 use sealift_session::handoff::ReceiverHandoff;
 use sealift_session::handoff::receiver::Terms;
@@ -24,7 +24,6 @@ use sealift_session::handshake::Agreed;
 use sealift_session::lane::LaneHello;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, timeout_at};
-use zeroize::Zeroizing;
 
 use super::placer::{self, Beside, Placer, Pongs};
 use super::reached::Reached;
@@ -37,7 +36,6 @@ use super::{Here, Visitor, qemu_says};
 use crate::ending::{failure, failure_of};
 use crate::journals::Journals;
 use crate::memory::Memory;
-use crate::random;
 use crate::tie::{FAREWELL, Tie};
 
 /// How long lanes may take to come.
@@ -53,6 +51,8 @@ pub(super) struct Arriving {
     pub(super) turn: OwnedMutexGuard<()>,
     pub(super) visitors: mpsc::Receiver<Visitor>,
     pub(super) peer: Peer,
+    /// What was given to the source for its lanes.
+    pub(super) tokens: LaneTokens,
     /// What the source said about the guest before all lanes had come.
     pub(super) early: Option<Message>,
 }
@@ -95,19 +95,15 @@ impl Arriving {
         self.taken.put_back(&self.here.voice.of(session)).await;
     }
 
-    /// Sends a token for each lane, and waits until each has come and its first epoch was announced.
+    /// Waits until each lane has come and its first epoch was announced.
     async fn lanes(&mut self, agreed: &mut Agreed<Receiver>) -> Result<Vec<Lane>, Failure> {
-        let tokens = tokens(agreed.choice.lanes)?;
         let key = agreed
             .keyed
             .lane_hello_key()
             .map_err(|error| failure_of(ErrorKind::Internal, Fault::Receiver, &error))?;
-        let unused = tokens.as_slice().to_vec();
-        self.send(Message::LaneTokens(tokens))?;
-        let mut waiting: BTreeMap<u8, LaneToken> = unused
-            .into_iter()
-            .map(|token| (token.lane(), token))
-            .collect();
+        let unused = self.tokens.as_slice().iter();
+        let mut waiting: BTreeMap<u8, LaneToken> =
+            unused.map(|token| (token.lane(), token.clone())).collect();
         let wanted = waiting.len();
         let mut epochs = BTreeMap::new();
         let mut streams = BTreeMap::new();
@@ -335,31 +331,12 @@ impl Arriving {
         }));
         story
     }
-
-    fn send(&self, message: Message) -> Result<(), Failure> {
-        self.sender
-            .send(Frame::of(message))
-            .map_err(|error| failure_of(ErrorKind::Timeout, Fault::Network, &error))
-    }
 }
 
 /// What comes first while lanes are awaited.
 enum Next {
     Message(Result<Received, Error>),
     Visitor(Visitor),
-}
-
-fn tokens(lanes: LaneCount) -> Result<LaneTokens, Failure> {
-    let internal = |error: &(dyn std::error::Error + 'static)| {
-        failure_of(ErrorKind::Internal, Fault::Receiver, error)
-    };
-    let tokens = (0..lanes.lanes()).map(|lane| {
-        let mut token = Zeroizing::new([0; 32]);
-        random::fill(token.as_mut_slice()).map_err(|error| internal(&error))?;
-        // At most 256 of them.
-        Ok(LaneToken::new(u8::try_from(lane).unwrap_or(u8::MAX), token))
-    });
-    LaneTokens::new(tokens.collect::<Result<_, _>>()?).map_err(|error| internal(&error))
 }
 
 /// Pages of each block.

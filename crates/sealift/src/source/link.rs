@@ -26,12 +26,16 @@ use sealift_session::control::{
 use sealift_session::handshake::source::{Greeting, Negotiated, Request};
 use sealift_session::handshake::{Agreed, Failed, Reason};
 use sealift_session::lane::LaneHello;
+use tokio::task::JoinSet;
 
 use super::shares::Shares;
 use crate::ending;
 
 /// How long the receiver may take for a step: most take a round trip; for its verdict it asks its QEMU first.
 const STEP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Lanes that are opened at the same time: each is a stranger to the receiver until it has said hello, and it lets in only so many from one address.
+const LANES_AT_ONCE: usize = 4;
 
 /// How long the last message may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -100,14 +104,15 @@ pub(crate) async fn negotiate(
         },
     };
     let request = request(order, session, page_size).map_err(|invalid| own(&invalid))?;
-    let (greeting, hello) = Greeting::new(seen, request);
-    link.send(hello, pki)?;
+    let (greeting, frames) = Greeting::new(seen, request);
+    for frame in frames {
+        link.send(frame, pki)?;
+    }
     let received = link.next(pki).await?;
-    let (offering, offer) = greeting
+    let offering = greeting
         .receive(received)
         .map_err(|failed| link.refuse(&failed))?;
     link.receiver.accept_hello();
-    link.send(offer, pki)?;
     let received = link.next(pki).await?;
     let negotiated = offering
         .receive(received)
@@ -145,15 +150,16 @@ impl Link {
         negotiated: Negotiated,
         admission: Admission,
     ) -> Result<Agreed<Source>, Ending> {
-        let (admitting, frame) = negotiated
-            .admit(admission)
+        let (admitting, frames) = negotiated
+            .admit(admission, seed()?)
             .map_err(|failed| self.refuse(&failed))?;
-        self.send(frame, pki)?;
+        for frame in frames {
+            self.send(frame, pki)?;
+        }
         let received = self.next(pki).await?;
-        let (exchanging, frame) = admitting
-            .receive(received, seed()?)
+        let exchanging = admitting
+            .receive(received)
             .map_err(|failed| self.refuse(&failed))?;
-        self.send(frame, pki)?;
         let received = self.next(pki).await?;
         let (confirming, frame) = exchanging
             .receive(received)
@@ -193,19 +199,26 @@ impl Link {
         let (session, keys) = (agreed.session, &mut agreed.keyed);
         let key = keys.lane_hello_key().map_err(|error| broken(&error))?;
         let mut lanes = Vec::new();
-        for token in tokens.as_slice() {
-            let sealer = keys.sealer(token.lane()).map_err(|error| broken(&error))?;
-            let epoch = Epoch::new(token.lane(), Direction::SourceToReceiver, sealer.epoch(), 0)
-                .map_err(|invalid| own(&invalid))?;
-            self.send(Frame::of(Message::Epoch(epoch)), pki)?;
-            let hello = LaneHello::new(Direction::SourceToReceiver, session, token.clone());
-            let stream = lane::open(self.address, hello.encode(&key).as_slice())
-                .await
-                .map_err(|error| lost(&error, pki, &self.address.to_string()))?;
-            lanes.push(Lane {
-                way: Way::Peer(stream),
-                sealer,
-            });
+        for tokens in tokens.as_slice().chunks(LANES_AT_ONCE) {
+            let mut opening = JoinSet::new();
+            for token in tokens {
+                let sealer = keys.sealer(token.lane()).map_err(|error| broken(&error))?;
+                let epoch =
+                    Epoch::new(token.lane(), Direction::SourceToReceiver, sealer.epoch(), 0)
+                        .map_err(|invalid| own(&invalid))?;
+                self.send(Frame::of(Message::Epoch(epoch)), pki)?;
+                let hello = LaneHello::new(Direction::SourceToReceiver, session, token.clone());
+                let (address, hello) = (self.address, hello.encode(&key));
+                opening.spawn(async move {
+                    let stream = lane::open(address, hello.as_slice()).await?;
+                    let way = Way::Peer(stream);
+                    Ok(Lane { way, sealer })
+                });
+            }
+            for opened in opening.join_all().await {
+                let lane = opened.map_err(|error| lost(&error, pki, &self.address.to_string()))?;
+                lanes.push(lane);
+            }
         }
         Ok(lanes)
     }

@@ -94,7 +94,7 @@ impl Peer {
     /// And a hello.
     pub(crate) async fn hello(victim: &Victim, from: u8) -> Self {
         let mut peer = Self::secured(victim, from).await;
-        let (_, hello) = Greeting::new(peer.seen.take().unwrap(), request());
+        let (_, [hello, _]) = Greeting::new(peer.seen.take().unwrap(), request());
         peer.sender.send(hello).unwrap();
         peer.next().await;
         peer.receiver.accept_hello();
@@ -104,12 +104,13 @@ impl Peer {
     /// And all that is agreed on before the guest.
     pub(crate) async fn greet(victim: &Victim, from: u8) -> Result<Self, String> {
         let mut peer = Self::secured(victim, from).await;
-        let (greeting, hello) = Greeting::new(peer.seen.take().unwrap(), request());
-        peer.sender.send(hello).unwrap();
+        let (greeting, frames) = Greeting::new(peer.seen.take().unwrap(), request());
+        for frame in frames {
+            peer.sender.send(frame).unwrap();
+        }
         let said = |failed: sealift_session::handshake::Failed| failed.to_string();
-        let (offering, offer) = greeting.receive(peer.next().await).map_err(said)?;
+        let offering = greeting.receive(peer.next().await).map_err(said)?;
         peer.receiver.accept_hello();
-        peer.sender.send(offer).unwrap();
         let negotiated = offering.receive(peer.next().await).map_err(said)?;
         peer.negotiated = Some(negotiated);
         Ok(peer)
@@ -118,18 +119,19 @@ impl Peer {
     /// Brings a guest, and agrees on keys. The error is why it was refused.
     pub(crate) async fn admit(mut self, admission: Admission) -> Result<Admitted, String> {
         let negotiated = self.negotiated.take().unwrap();
-        let (admitting, frame) = negotiated.admit(admission).unwrap();
-        self.sender.send(frame).unwrap();
         let seed = Seed::fill(|bytes| {
             bytes.fill(9);
             Ok::<_, std::convert::Infallible>(())
         });
-        let verdict = admitting.receive(self.next().await, seed.unwrap());
-        let (exchanging, frame) = verdict.map_err(|failed| match failed.reason() {
+        let (admitting, frames) = negotiated.admit(admission, seed.unwrap()).unwrap();
+        for frame in frames {
+            self.sender.send(frame).unwrap();
+        }
+        let verdict = admitting.receive(self.next().await);
+        let exchanging = verdict.map_err(|failed| match failed.reason() {
             Reason::Refused(refused) => refused.explanation.as_str().to_owned(),
             _ => failed.to_string(),
         })?;
-        self.sender.send(frame).unwrap();
         let (confirming, frame) = exchanging.receive(self.next().await).unwrap();
         self.sender.send(frame).unwrap();
         let agreed = confirming.receive(self.next().await).unwrap();

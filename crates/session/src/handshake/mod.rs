@@ -2,14 +2,12 @@
 //!
 //! ```text
 //!  source                                                       receiver
-//!  Greeting::new ──────────────── Hello ──────────────────────▶ Expecting::receive
-//!  Greeting::receive ◀─────────── Hello ─────────────────────── Greeted
-//!  Offering ───────────────────── Offer ──────────────────────▶ Greeted::receive
+//!  Greeting::new ──────────────── Hello, Offer ───────────────▶ Expecting::receive
+//!  Greeting::receive ◀─────────── Hello ─────────────────────── Greeted::receive
 //!  Offering::receive ◀─────────── Choice ────────────────────── Chosen
-//!  Negotiated::admit ──────────── Admission ──────────────────▶ Chosen::receive
+//!  Negotiated::admit ──────────── Admission, Shares ──────────▶ Chosen::receive
 //!  │                                                            Considering: accept or refuse
-//!  Admitting::receive ◀────────── Verdict ───────────────────── Admitted
-//!  Exchanging ─────────────────── Shares ─────────────────────▶ Admitted::receive
+//!  Admitting::receive ◀────────── Verdict ───────────────────── Admitted::receive
 //!  Exchanging::receive ◀───────── Shares, Confirmation ──────── Confirming
 //!  Confirming ─────────────────── Confirmation ───────────────▶ Confirming::receive
 //!  Confirming::receive                                          │

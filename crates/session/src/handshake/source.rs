@@ -1,4 +1,5 @@
-//! The source's stages: it asks, the receiver answers.
+//! The source's stages: it asks, the receiver answers. What it can say without an answer it says at once: on a long line each round trip is
+//! felt.
 
 use alloc::vec::Vec;
 
@@ -25,37 +26,40 @@ pub struct Request {
     pub offer: Offer,
 }
 
-/// The hello is said; the receiver's is due.
+/// Hello and offer are said; the receiver's hello is due.
 pub struct Greeting {
     secured: Secured,
     request: Request,
-    sent: Vec<u8>,
+    hello_sent: Vec<u8>,
+    offer_sent: Vec<u8>,
 }
 
 impl Greeting {
-    /// Begins a session on a connection that TLS has secured, and says hello.
+    /// Begins a session on a connection that TLS has secured: says hello, and makes the offer.
     #[must_use]
-    pub fn new(secured: Secured, request: Request) -> (Self, Frame) {
+    pub fn new(secured: Secured, request: Request) -> (Self, [Frame; 2]) {
         let hello = said::hello(
             HERE,
             request.session,
             request.software.clone(),
             Some(request.peer_name.clone()),
         );
-        let frame = Frame::of(Message::Hello(hello));
+        let hello = Frame::of(Message::Hello(hello));
+        let offer = Frame::of(Message::Offer(request.offer.clone()));
         let greeting = Self {
             secured,
             request,
-            sent: frame.envelope().to_vec(),
+            hello_sent: hello.envelope().to_vec(),
+            offer_sent: offer.envelope().to_vec(),
         };
-        (greeting, frame)
+        (greeting, [hello, offer])
     }
 
-    /// Takes the receiver's hello, and makes the offer.
+    /// Takes the receiver's hello.
     ///
     /// # Errors
     /// When it is no hello of a receiver for this session, or the ends have no version in common.
-    pub fn receive(self, received: Received) -> Result<(Offering, Frame), Failed> {
+    pub fn receive(self, received: Received) -> Result<Offering, Failed> {
         let hello = due!(received, Hello, HERE);
         let reason = if hello.role == HERE {
             Some(Reason::Role)
@@ -79,24 +83,22 @@ impl Greeting {
             offer,
             ..
         } = self.request;
-        let frame = Frame::of(Message::Offer(offer.clone()));
-        let offering = Offering {
+        Ok(Offering {
             said: Said {
                 secured: self.secured,
                 session,
                 peer_name,
                 peer_software: hello.software,
-                source_hello: self.sent,
+                source_hello: self.hello_sent,
                 receiver_hello: received.envelope,
             },
             offer,
-            sent: frame.envelope().to_vec(),
-        };
-        Ok((offering, frame))
+            sent: self.offer_sent,
+        })
     }
 }
 
-/// The offer is made; the choice is due.
+/// The receiver has said hello; its choice is due.
 pub struct Offering {
     said: Said,
     offer: Offer,
@@ -147,49 +149,55 @@ impl Negotiated {
         &self.settled.choice.destination
     }
 
-    /// Asks for a guest to be admitted.
+    /// Asks for a guest to be admitted, and sends this end's share, made from `seed`: if the guest may come, keys are the next thing.
     ///
     /// # Errors
     /// When its blocks do not have the pages that were offered.
-    pub fn admit(self, admission: Admission) -> Result<(Admitting, Frame), Failed> {
+    pub fn admit(
+        self,
+        admission: Admission,
+        seed: Seed,
+    ) -> Result<(Admitting, [Frame; 2]), Failed> {
         admission
             .check_within(&self.settled.offer)
             .map_err(|invalid| Failed::new(HERE, Reason::Own(invalid)))?;
+        let keys = Initiator::new(self.settled.suite, seed)
+            .map_err(|error| Failed::new(HERE, Reason::Keys(error)))?;
+        let shares = said::shares(keys.share()).map_err(|reason| Failed::new(HERE, reason))?;
         let frame = Frame::of(Message::Admission(admission.clone()));
         let admitting = Admitting {
             said: self.said,
             settled: self.settled,
             admission,
             sent: frame.envelope().to_vec(),
+            keys,
         };
-        Ok((admitting, frame))
+        Ok((admitting, [frame, shares]))
     }
 }
 
-/// The guest is named; the verdict is due.
+/// The guest is named, and this end's share sent; the verdict is due.
 pub struct Admitting {
     said: Said,
     settled: Settled,
     admission: Admission,
     sent: Vec<u8>,
+    keys: Initiator,
 }
 
 impl Admitting {
-    /// Takes the verdict, and sends this end's share, made from `seed`.
+    /// Takes the verdict.
     ///
     /// # Errors
     /// [`Reason::Refused`] when the guest may not come.
-    pub fn receive(self, received: Received, seed: Seed) -> Result<(Exchanging, Frame), Failed> {
+    pub fn receive(self, received: Received) -> Result<Exchanging, Failed> {
         let memory_free = match due!(received, Verdict, HERE) {
             Verdict::Accepted { memory_free } => memory_free,
             Verdict::Refused(refused) => {
                 return Err(Failed::new(HERE, Reason::Refused(refused)));
             }
         };
-        let keys = Initiator::new(self.settled.suite, seed)
-            .map_err(|error| Failed::new(HERE, Reason::Keys(error)))?;
-        let frame = said::shares(keys.share()).map_err(|reason| Failed::new(HERE, reason))?;
-        let exchanging = Exchanging {
+        Ok(Exchanging {
             whole: Whole {
                 said: self.said,
                 settled: self.settled,
@@ -200,13 +208,12 @@ impl Admitting {
                     verdict_sent: received.envelope,
                 },
             },
-            keys,
-        };
-        Ok((exchanging, frame))
+            keys: self.keys,
+        })
     }
 }
 
-/// This end's share is sent; the receiver's is due.
+/// The guest may come; the receiver's share is due.
 pub struct Exchanging {
     whole: Whole,
     keys: Initiator,

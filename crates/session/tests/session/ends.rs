@@ -96,31 +96,41 @@ pub(crate) fn admission() -> Admission {
     }
 }
 
+/// A source that has asked, and its share, which is still to arrive.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) source: Admitting,
+    pub(crate) shares: Frame,
+}
+
 /// Both ends up to the receiver's decision.
 pub(crate) fn considering(
     request: Request,
     abilities: &Abilities,
     at_source: Secured,
     at_receiver: Secured,
-) -> Result<(Admitting, Considering), Failed> {
-    let (source, hello) = Greeting::new(at_source, request);
+) -> Result<(Asked, Considering), Failed> {
+    let (source, [hello, offer]) = Greeting::new(at_source, request);
     let (receiver, answer) =
         Expecting::new(at_receiver, Some(text("sealift 0.1"))).receive(arrives(&hello))?;
-    let (source, offer) = source.receive(arrives(&answer))?;
+    let source = source.receive(arrives(&answer))?;
     let (receiver, choice) = receiver.receive(arrives(&offer), abilities)?;
     let source = source.receive(arrives(&choice))?;
-    let (source, admission) = source.admit(admission())?;
-    Ok((source, receiver.receive(arrives(&admission))?))
+    let (source, [admission, shares]) = source.admit(admission(), seed(1))?;
+    Ok((
+        Asked { source, shares },
+        receiver.receive(arrives(&admission))?,
+    ))
 }
 
 /// Both ends up to their confirmations; the frames are still to arrive.
 pub(crate) fn confirming(
-    source: Admitting,
+    asked: Asked,
     receiver: Considering,
 ) -> Result<(source::Confirming, Frame, receiver::Confirming, Frame), Failed> {
     let (receiver, verdict) = receiver.accept(3 << 20);
-    let (source, shares) = source.receive(arrives(&verdict), seed(1))?;
-    let (receiver, [answer, from_receiver]) = receiver.receive(arrives(&shares), seed(2))?;
+    let source = asked.source.receive(arrives(&verdict))?;
+    let (receiver, [answer, from_receiver]) = receiver.receive(arrives(&asked.shares), seed(2))?;
     let (source, from_source) = source.receive(arrives(&answer))?;
     Ok((source, from_source, receiver, from_receiver))
 }

@@ -9,12 +9,12 @@ use sealift_session::control::{
     RefusalKind, Refused, Role, SessionId, Why,
 };
 use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
-use sealift_session::handshake::source::{Admitting, Greeting, Request};
+use sealift_session::handshake::source::{Greeting, Request};
 use sealift_session::handshake::{Failed, Reason, Secured};
 
 use super::ends::{
-    RECEIVER_CERTIFICATE, SESSION, SOURCE_CERTIFICATE, abilities, admission, agreed, arrives,
-    confirming, considering, offer, request, secured, seed, text,
+    Asked, RECEIVER_CERTIFICATE, SESSION, SOURCE_CERTIFICATE, abilities, admission, agreed,
+    arrives, confirming, considering, offer, request, secured, seed, text,
 };
 
 #[test]
@@ -87,13 +87,14 @@ fn not_confirmed(at_source: Secured, at_receiver: Secured) {
 
 #[test]
 fn a_refusal_reaches_the_person_at_the_source() {
-    let (source, receiver) = both().unwrap();
+    let (asked, receiver) = both().unwrap();
     let refused = Refused {
         kind: RefusalKind::Memory,
         explanation: text("2 MiB are needed, 1 MiB is free: free some on host-b"),
     };
-    let failed = source
-        .receive(arrives(&receiver.refuse(refused.clone())), seed(1))
+    let failed = asked
+        .source
+        .receive(arrives(&receiver.refuse(refused.clone())))
         .unwrap_err();
     assert_eq!(*failed.reason(), Reason::Refused(refused));
     assert_eq!(failed.kind(), ErrorKind::Resources);
@@ -108,13 +109,9 @@ fn a_refusal_reaches_the_person_at_the_source() {
 #[test]
 fn what_the_peer_explains_is_told_apart_from_what_is_found_here() {
     let failure = Failure::new(ErrorKind::Resources, Fault::Receiver, "too many sessions");
-    let (source, _) = both().unwrap();
-    let failed = source
-        .receive(
-            arrives(&Frame::of(Message::Failure(failure.clone()))),
-            seed(1),
-        )
-        .unwrap_err();
+    let (asked, _) = both().unwrap();
+    let told = Frame::of(Message::Failure(failure.clone()));
+    let failed = asked.source.receive(arrives(&told)).unwrap_err();
     assert_eq!(*failed.reason(), Reason::Told(failure));
     assert_eq!(
         failed.to_string(),
@@ -143,7 +140,7 @@ fn a_message_out_of_turn_ends_the_session_and_never_panics() {
         (
             "Choice",
             Box::new(|stray| {
-                let (source, _) = greeting()
+                let source = greeting()
                     .receive(arrives(&Frame::of(Message::Hello(hello(Role::Receiver)))))
                     .unwrap();
                 source.receive(stray).err()
@@ -159,7 +156,7 @@ fn a_message_out_of_turn_ends_the_session_and_never_panics() {
         ),
         (
             "Verdict",
-            Box::new(|stray| both().unwrap().0.receive(stray, seed(1)).err()),
+            Box::new(|stray| both().unwrap().0.source.receive(stray).err()),
         ),
         (
             "Shares",
@@ -171,14 +168,9 @@ fn a_message_out_of_turn_ends_the_session_and_never_panics() {
         (
             "Shares",
             Box::new(|stray| {
-                let (source, receiver) = both().unwrap();
+                let (asked, receiver) = both().unwrap();
                 let verdict = arrives(&receiver.accept(1).1);
-                source
-                    .receive(verdict, seed(1))
-                    .unwrap()
-                    .0
-                    .receive(stray)
-                    .err()
+                asked.source.receive(verdict).unwrap().receive(stray).err()
             }),
         ),
         (
@@ -313,7 +305,7 @@ fn the_least_common_is_chosen() {
 
 #[test]
 fn a_choice_beyond_the_offer_and_a_guest_of_other_pages_are_refused() {
-    let (source, _) = greeting()
+    let source = greeting()
         .receive(arrives(&Frame::of(Message::Hello(hello(Role::Receiver)))))
         .unwrap();
     let (_, receiver) = both().unwrap();
@@ -342,7 +334,7 @@ fn a_choice_beyond_the_offer_and_a_guest_of_other_pages_are_refused() {
     assert_eq!(failed.fault(), Fault::Source);
 }
 
-fn with(request: Request, abilities: &Abilities) -> Result<(Admitting, Considering), Failed> {
+fn with(request: Request, abilities: &Abilities) -> Result<(Asked, Considering), Failed> {
     considering(
         request,
         abilities,
@@ -351,7 +343,7 @@ fn with(request: Request, abilities: &Abilities) -> Result<(Admitting, Consideri
     )
 }
 
-fn both() -> Result<(Admitting, Considering), Failed> {
+fn both() -> Result<(Asked, Considering), Failed> {
     with(request(), &abilities())
 }
 
