@@ -189,7 +189,7 @@ impl Feed {
 }
 
 fn has_appetite(book: &mut Book, now: Duration) -> bool {
-    let wire = book.flight.rates(now).map(|rates| rates.wire);
+    let wire = book.wire_rate;
     let latency = book.flight.latency();
     let round_trip = latency.map_or(Duration::ZERO, |latency| latency.least);
     let engine = book.engine.as_mut();

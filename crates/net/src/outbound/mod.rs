@@ -42,7 +42,7 @@ use sealift_pages::{Address, CONTENT_MAX, Encoder, Layout, Packing, Store, Tally
 use sealift_precopy::{Costs, Engine, NoSuchPage, VersionMap};
 use sealift_seal::{Keyed, Sealer, Source};
 use sealift_session::control::BatchRanges;
-use sealift_session::flight::{Delivered, Flight, Latency, Rates, Unaccounted, Underway};
+use sealift_session::flight::{Delivered, Flight, Latency, Unaccounted, Underway};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use feed::{Feed, Mark};
@@ -181,6 +181,19 @@ impl std::fmt::Display for Broken {
     }
 }
 
+/// How pages that are read directly are to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes of content that make a batch.
+    pub batch: u64,
+    /// Bytes on the wire that pages may cost which wait for the guest's stop.
+    pub may_wait: u64,
+    /// That is near.
+    pub hurry: bool,
+    /// Bytes in a second that the link can carry, if that is known.
+    pub wire_rate: Option<u64>,
+}
+
 /// The way out has been closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Closed;
@@ -194,8 +207,6 @@ pub struct Standing {
     pub in_flight: Underway,
     /// What is.
     pub delivered: Delivered,
-    /// What the receiver takes, as far as is known.
-    pub rates: Option<Rates>,
     /// How long a batch takes.
     pub latency: Option<Latency>,
     /// Bytes given to the lanes, headers and tags included.
@@ -262,6 +273,7 @@ impl Outbound {
                 windows: windows.map(|window| Packing::new(window, level)).collect(),
                 engine,
                 batch: CONTENT_MAX,
+                wire_rate: None,
                 effort: Effort::new(workers),
             }),
             store: Mutex::new(Store::new(store, store_key, layout.page_size())),
@@ -347,14 +359,14 @@ impl Outbound {
         self.shared.there_is_room();
     }
 
-    /// How pages that are read directly are to go: in batches of so many bytes; for how many bytes on the wire they may wait for the guest's
-    /// stop; and whether that is near.
-    pub fn set_pace(&self, batch: u64, may_wait: u64, hurry: bool) {
+    /// How pages that are read directly are to go.
+    pub fn set_pace(&self, pace: Pace) {
         let mut book = lock(&self.shared.book);
-        book.batch = batch.min(CONTENT_MAX);
+        book.batch = pace.batch.min(CONTENT_MAX);
+        book.wire_rate = pace.wire_rate;
         if let Some(engine) = &mut book.engine {
-            engine.may_wait(may_wait);
-            engine.hurry(hurry);
+            engine.may_wait(pace.may_wait);
+            engine.hurry(pace.hurry);
         }
     }
 
@@ -378,7 +390,6 @@ impl Outbound {
             batches: flight.next(),
             in_flight: flight.in_flight(),
             delivered: book.delivered,
-            rates: flight.rates(now),
             latency: flight.latency(),
             wire: self.shared.wire.load(Ordering::Relaxed),
             tally: *lock(&self.shared.tally),

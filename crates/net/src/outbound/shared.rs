@@ -76,6 +76,8 @@ pub(super) struct Book {
     pub(super) engine: Option<Engine>,
     /// Bytes of content that make a batch of pages that are read directly.
     pub(super) batch: u64,
+    /// Bytes in a second that the link can carry.
+    pub(super) wire_rate: Option<u64>,
     /// Whether batches are compressed.
     pub(super) effort: Effort,
 }

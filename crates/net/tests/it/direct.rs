@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use sealift_net::outbound::{Broken, Direct, Event, Feed, Mark, Memory, Outbound};
+use sealift_net::outbound::{Broken, Direct, Event, Feed, Mark, Memory, Outbound, Pace};
 use sealift_pages::{Address, Draft, Entry, PAGE_SIZE_MIN, Resolved};
 use sealift_precopy::Engine;
 
@@ -253,7 +253,12 @@ fn moves_under_load(seed: u64) {
         [8, 64, 1024][usize::try_from(chance.below(3)).unwrap()] << 10,
         chance.below(1 << 18),
     );
-    outbound.set_pace(batch, may_wait, chance.below(2) == 0);
+    outbound.set_pace(Pace {
+        batch,
+        may_wait,
+        hurry: chance.below(2) == 0,
+        wire_rate: None,
+    });
 
     let stop = Arc::new(AtomicBool::new(false));
     let processors: Vec<_> = (1..=3)

@@ -57,6 +57,8 @@ pub struct Forecast {
     /// The last stretches of time in which something waited for the link all along, and those in which at least something was on its way.
     full: Window,
     busy: Window,
+    /// Since when something has waited.
+    waiting_since: Option<Duration>,
     /// Pages that QEMU wrote in this round.
     current: Round,
     complete: Option<Round>,
@@ -81,6 +83,7 @@ impl Forecast {
             last: None,
             full: Window::EMPTY,
             busy: Window::EMPTY,
+            waiting_since: None,
             current: Round {
                 number: 0,
                 zero: 0,
@@ -108,9 +111,15 @@ impl Forecast {
             if last.in_flight > 0 {
                 self.busy.push(stretch);
             }
-            if last.waiting && sample.waiting {
+            // What is delivered now was sent half a round trip ago, and acknowledged as long after that.
+            let since = self.waiting_since.filter(|_| sample.waiting);
+            if since.is_some_and(|since| before.saturating_sub(since) >= self.round_trip) {
                 self.full.push(stretch);
             }
+        }
+        match sample.waiting {
+            true => drop(self.waiting_since.get_or_insert(now)),
+            false => self.waiting_since = None,
         }
         self.last = Some((now, sample));
     }

@@ -107,6 +107,35 @@ fn a_link_with_little_to_do_is_not_a_slow_one_either() {
 }
 
 #[test]
+fn a_long_line_answers_for_what_it_was_given_a_round_trip_ago() {
+    let mut forecast = forecast();
+    forecast.round_trip(ms(160));
+    let mut sample = Sample {
+        in_flight: MIB,
+        waiting: true,
+        ..Sample::default()
+    };
+    let mut step = 0;
+    let mut go_on = |forecast: &mut Forecast, steps: u64, delivered: u64, waiting: bool| {
+        sample.waiting = waiting;
+        for _ in 0..steps {
+            sample.delivered_raw += delivered;
+            step += 1;
+            forecast.sample(ms(step * 10), sample);
+        }
+    };
+    go_on(&mut forecast, 60, MIB, true);
+    // Rounds with little in them: there is much to do again, and for a round trip what comes back is still the little.
+    for _ in 0..10 {
+        go_on(&mut forecast, 16, 4096, false);
+        go_on(&mut forecast, 16, 4096, true);
+        assert_eq!(forecast.delivered_rate(), Some(100 * MIB));
+    }
+    go_on(&mut forecast, 60, MIB / 2, true);
+    assert_eq!(forecast.delivered_rate(), Some(50 * MIB));
+}
+
+#[test]
 fn what_a_round_holds_was_dirtied_during_the_one_before() {
     let mut forecast = forecast();
     let round = |number, normal| Round {

@@ -365,9 +365,7 @@ impl Carry {
                 return Some(failed);
             }
         }
-        let (may_wait, hurry) = self.pace.at_the_gate();
-        self.outbound
-            .set_pace(self.pace.batch_bytes() as u64, may_wait, hurry);
+        self.outbound.set_pace(self.pace.of_pages());
         self.outbound.set_window(self.pace.window());
         if going.told.elapsed() >= TELL {
             going.told = Instant::now();

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sealift_net::outbound::Standing;
+use sealift_net::outbound::{self, Standing};
 use sealift_pages::{Address, PageSize};
 use sealift_precopy::{
     Convergence, Decision, Forecast, Gate, IfNotConverging, QemuView, Remedy, Round, Rounds,
@@ -231,13 +231,19 @@ impl Pace {
         Adjusted { opens, remedy }
     }
 
-    /// How many bytes on the wire pages may cost that wait for the guest's stop, and whether that is near.
-    pub(crate) fn at_the_gate(&self) -> (u64, bool) {
+    /// How pages that are read directly are to go.
+    pub(crate) fn of_pages(&self) -> outbound::Pace {
         let state = lock(&self.state);
-        match state.gated {
+        let (may_wait, hurry) = match state.gated {
             true => (state.gate.may_wait(), state.hurries),
             // Nobody holds QEMU back: it stops the guest when it likes.
             false => (0, true),
+        };
+        outbound::Pace {
+            batch: self.batch_bytes() as u64,
+            may_wait,
+            hurry,
+            wire_rate: state.gate.forecast().wire_rate(),
         }
     }
 

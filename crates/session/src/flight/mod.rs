@@ -18,7 +18,6 @@
 //! its part of the window, by as many as have something under way.
 
 mod arrivals;
-mod pace;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::fmt;
@@ -29,9 +28,6 @@ use sealift_seal::Ledger;
 use crate::control::{BatchRange, BatchRanges};
 
 pub use arrivals::{AlreadyPlaced, Arrivals};
-pub use pace::Rates;
-
-use pace::Pace;
 
 /// The most content that a source may have on its way, over all of QEMU's channels (WIRE.md §1), and a batch more for each of them: at
 /// 25 Gbit/s and 20 ms the link holds as much.
@@ -65,7 +61,6 @@ pub struct Flight {
     channels: BTreeMap<u16, Channel>,
     under_way: Underway,
     window: u64,
-    pace: Pace,
     latency: Option<Latency>,
 }
 
@@ -134,7 +129,6 @@ impl Flight {
                 wire: 0,
             },
             window,
-            pace: Pace::new(),
             latency: None,
         }
     }
@@ -205,7 +199,6 @@ impl Flight {
             _ => return Err(Unaccounted::NotToBeSent { number }),
         }
         self.under_way.wire = self.under_way.wire.saturating_add(wire_bytes);
-        self.pace.begins(now);
         Ok(())
     }
 
@@ -245,7 +238,6 @@ impl Flight {
                 }
             }
         }
-        self.pace.delivered(now, delivered);
         self.forget();
         Ok(delivered)
     }
@@ -299,12 +291,6 @@ impl Flight {
         // A window's worth at most.
         self.lowest
             .saturating_add(u64::try_from(self.batches.len()).unwrap_or(u64::MAX))
-    }
-
-    /// What the link has delivered lately, by the second; `None` before there is enough to tell.
-    #[must_use]
-    pub fn rates(&self, now: Duration) -> Option<Rates> {
-        self.pace.rates(now)
     }
 
     /// How long batches take.

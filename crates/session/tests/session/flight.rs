@@ -219,32 +219,6 @@ fn batches_of_nothing_do_not_use_the_numbers_up() {
 }
 
 #[test]
-fn the_rate_is_what_was_delivered_lately() {
-    let mut flight = Flight::new(u64::MAX);
-    let at = |tick: u64| Duration::from_millis(1_000 + 10 * tick);
-    for tick in 0..200 {
-        let number = flight.allot(0, cost(100_000)).unwrap();
-        flight.sent(number, 20_000, 0, at(tick)).unwrap();
-        if tick < 10 {
-            assert_eq!(flight.rates(at(tick)), None);
-        }
-        if number >= 2 {
-            flight.acknowledge(&one(number - 2), at(tick)).unwrap();
-        }
-    }
-    // 100 batches a second, each of 100 kB that became 20 kB.
-    let rates = flight.rates(at(200)).unwrap();
-    assert!(
-        (9_000_000..11_000_000).contains(&rates.content),
-        "{rates:?}"
-    );
-    assert_eq!(rates.wire, rates.content / 5);
-    assert_eq!(flight.latency().unwrap().last, Duration::from_millis(20));
-    // Nothing for a second: nothing is delivered.
-    assert_eq!(flight.rates(at(300)).unwrap().wire, 0);
-}
-
-#[test]
 fn more_gaps_than_a_message_holds_are_given_up_together() {
     let mut arrivals = Arrivals::new();
     for number in (1..4001).step_by(2) {
