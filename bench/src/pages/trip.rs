@@ -54,6 +54,7 @@ pub fn trip(recorded: &Recorded, way: &Way) -> Result<Trip, Failed> {
     let mut out = Out {
         layout: &layout,
         draft: Draft::new(page_size),
+        arranges: way.level.is_some(),
         spare: Vec::new(),
         finder: store.finder(),
         store,
@@ -105,6 +106,7 @@ fn timed<T>(total: &mut Duration, part: impl FnOnce() -> T) -> T {
 struct Out<'l> {
     layout: &'l Layout,
     draft: Draft,
+    arranges: bool,
     spare: Vec<u8>,
     finder: Finder,
     store: Store,
@@ -146,7 +148,10 @@ impl Out<'_> {
                 }
                 Ok::<_, Infallible>(())
             });
-            self.draft.arrange(&mut self.spare);
+            // Only what is compressed gains by it, as in a worker of the way out.
+            if self.arranges {
+                self.draft.arrange(&mut self.spare);
+            }
             filled.map_err(Failed::from)
         })?;
         trip.content += self.draft.content_len() as u64;
