@@ -8,6 +8,8 @@
 //!          └─────────┴──────────────┴ not smaller by enough than the step below? down again, and for long
 //! ```
 //!
+//! While lanes are busy, workers give way to whoever else wants the processor, until lanes wait for them.
+//!
 //! Whether a lane is busy is told by its socket, in which little may wait unsent: a link that is full holds up whoever writes, and a receiver that is slow does not,
 //! since it reads whatever comes. So work is not spent where the link is not what the session waits for.
 
@@ -22,6 +24,8 @@ pub(super) struct Way {
     pub(super) far: bool,
     /// And as the step below would, to compare: alone, at this level.
     pub(super) compare: Option<i32>,
+    /// There is time: others may go first.
+    pub(super) gives_way: bool,
 }
 
 impl Way {
@@ -30,6 +34,7 @@ impl Way {
         level: None,
         far: false,
         compare: None,
+        gives_way: false,
     };
 }
 
@@ -98,6 +103,8 @@ pub(super) struct Ladder {
     lanes: u32,
     windows: bool,
     step: usize,
+    /// Lanes are busy.
+    full: bool,
     /// Since when it is looked at the times.
     since: Duration,
     working: Duration,
@@ -128,6 +135,7 @@ impl Ladder {
             lanes: many(lanes),
             windows,
             step: FIRST,
+            full: false,
             since: Duration::ZERO,
             working: Duration::ZERO,
             writing: Duration::ZERO,
@@ -153,6 +161,7 @@ impl Ladder {
             level: Some(level),
             far,
             compare: below.filter(|_| compared),
+            gives_way: self.full,
         }
     }
 
@@ -209,6 +218,7 @@ impl Ladder {
             part(self.writing, self.lanes),
             part(self.working, self.workers),
         );
+        self.full = lanes >= if self.full { IDLE } else { FULL };
         if lanes >= FULL {
             let above = self.step + 1;
             let Some(step) = LADDER.get(above) else {
@@ -315,6 +325,18 @@ mod tests {
         assert_eq!(session.look(20, 99), LEVEL_3);
         assert_eq!(session.look(20, 99), LEVEL_1);
         assert_eq!(session.look(20, 99), LEVEL_1);
+    }
+
+    #[test]
+    fn workers_give_way_while_the_link_is_full_until_it_waits_for_them() {
+        let mut session = Session::new(false);
+        let mut give_way = |lanes| {
+            session.look(lanes, 60);
+            session.ladder.next().gives_way
+        };
+        let looks = [20, 70, 90, 70, 50, 30, 70];
+        let given = looks.map(&mut give_way);
+        assert_eq!(given, [false, false, true, true, true, false, false]);
     }
 
     #[test]

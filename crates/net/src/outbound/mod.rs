@@ -23,6 +23,7 @@ mod feed;
 mod ladder;
 mod lane;
 mod limit;
+mod manners;
 mod sent;
 mod shared;
 #[cfg(test)]

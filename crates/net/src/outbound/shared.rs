@@ -165,6 +165,7 @@ impl Shared {
                 level: Some(level),
                 far: false,
                 compare: None,
+                gives_way: false,
             },
             Compression::Adaptive => match self.effort(book, &job) {
                 true => lock(&self.ladder).next(),

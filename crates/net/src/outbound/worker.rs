@@ -10,6 +10,7 @@ use sealift_precopy::Taken;
 use sealift_seal::{Header, TAG_LENGTH};
 
 use super::Broken;
+use super::manners::Manners;
 use super::sent::Earlier;
 use super::shared::{Body, Encoded, Job, Shared, Task};
 use crate::lock::lock;
@@ -29,12 +30,14 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self) {
+        let mut manners = Manners::of_this_thread();
         while let Some(task) = self.shared.next_task() {
             let Task {
                 job,
                 way,
                 mut window,
             } = task;
+            manners.give_way(way.gives_way);
             let start = Instant::now();
             let (number, mut draft, before) = match job {
                 Job::Draft {
