@@ -87,6 +87,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Parts in a hundred of its time that a lane writes when the link is what limits, and when it is not.
 const FULL: u128 = 80;
 const IDLE: u128 = 40;
+/// Parts in a hundred that it must still write for workers to go on giving way.
+const STILL_FULL: u128 = 65;
 /// Parts in a hundred of their time that workers may work after a step up, and do before one down.
 const BUSY: u128 = 85;
 /// Of so many batches one is compressed as the step below would as well.
@@ -218,7 +220,7 @@ impl Ladder {
             part(self.writing, self.lanes),
             part(self.working, self.workers),
         );
-        self.full = lanes >= if self.full { IDLE } else { FULL };
+        self.full = lanes >= if self.full { STILL_FULL } else { FULL };
         if lanes >= FULL {
             let above = self.step + 1;
             let Some(step) = LADDER.get(above) else {
@@ -334,9 +336,9 @@ mod tests {
             session.look(lanes, 60);
             session.ladder.next().gives_way
         };
-        let looks = [20, 70, 90, 70, 50, 30, 70];
+        let looks = [20, 70, 90, 70, 60, 50, 70];
         let given = looks.map(&mut give_way);
-        assert_eq!(given, [false, false, true, true, true, false, false]);
+        assert_eq!(given, [false, false, true, true, false, false, false]);
     }
 
     #[test]
