@@ -28,10 +28,10 @@ const STUCK_ROUNDS: u32 = 3;
 /// A round is smaller than the smallest so far when a tenth of that is gone: less is chance.
 const SMALLER: u32 = 10;
 
-/// A round that leaves less than three quarters of what the one before left is worth another one: as long as what it leaves, it saves more than
-/// a quarter of the guest's standstill.
+/// A round after which the guest would stand still for less than three quarters of the least so far is worth another one: as long as what it leaves,
+/// it saves more than a quarter of the standstill. Of which the way there and back is a part that no round makes shorter: on a long line little is worth a round.
 const WORTH: (u32, u32) = (3, 4);
-/// Rounds in a row that were not worth it after which none is expected to be: one alone is often a guest's burst.
+/// Rounds in a row that fit and were not worth another after which none is expected to be: one alone is often a guest's burst.
 const SETTLED: u32 = 2;
 /// What fits into a twentieth of the time that the guest may stand still is not worth another round: of QEMU's default that is less than
 /// what the switch itself takes.
@@ -49,11 +49,10 @@ pub struct Gate {
     open: bool,
     /// Rounds in a row that did not fit and were not smaller than the one before.
     stuck: u32,
-    /// Of a source that owns its pre-copy: its last round, how long the guest would have stood still at the end of it, and how many in a row
-    /// were not worth it.
-    seen: Option<(u64, Duration)>,
+    /// Of a source that owns its pre-copy: its last round, and how many in a row were not worth it.
+    seen: Option<u64>,
     settled: u32,
-    /// The shortest of those times.
+    /// The shortest time that the guest would have stood still at the end of one.
     best: Option<Duration>,
     /// Of a source that does not: the fewest pages of a round that was smaller than those before it.
     fewest: Option<u64>,
@@ -130,22 +129,23 @@ impl Gate {
         let Some(blackout) = self.forecast.blackout(now) else {
             return;
         };
-        let Some((round, before)) = self.seen else {
-            self.seen = Some((costs.round, blackout));
+        // Against the best so far: from one round to the next much is chance.
+        let (Some(round), Some(best)) = (self.seen, self.best) else {
+            (self.seen, self.best) = (Some(costs.round), Some(blackout));
             return;
         };
         if round == costs.round {
             return;
         }
-        self.seen = Some((costs.round, blackout));
+        self.seen = Some(costs.round);
         let (part, of) = WORTH;
-        self.settled = if blackout < before / of * part {
+        let way = self.forecast.least_round_trip();
+        let worth = blackout + way < (best + way) / of * part;
+        self.settled = if worth || blackout > self.max_downtime {
             0
         } else {
             self.settled.saturating_add(1)
         };
-        // Against the best so far: from one round to the next much is chance.
-        let best = *self.best.get_or_insert(before);
         if blackout < best - best / SMALLER {
             self.best = Some(blackout);
             self.stuck = 0;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use sealift_pages::{Address, PageSize};
 use sealift_precopy::{
-    Convergence, Decision, Forecast, Gate, IfNotConverging, QemuView, Remedy, Rounds, Sample, Why,
+    Convergence, Costs, Decision, Forecast, Gate, IfNotConverging, QemuView, Remedy, Rounds,
+    Sample, Why,
 };
 
 const PAGE: u64 = 4096;
@@ -287,4 +288,52 @@ fn a_downtime_that_no_switch_can_keep_is_said_to_be_one() {
         panic!("opened");
     };
     assert!(why.to_string().contains("allow more than 5ms"), "{why}");
+}
+
+/// A source that owns its pre-copy, on a link of 24 MB/s: each round of its series leaves so many bytes. After how many the gate opens.
+fn opens_after(round_trip: Duration, leaves: impl Fn(u64) -> u64) -> u64 {
+    let mut forecast = Forecast::new(1 << 30, PageSize::new(4096).unwrap());
+    forecast.round_trip(round_trip);
+    let mut sample = Sample {
+        in_flight: 1,
+        waiting: true,
+        ..Sample::default()
+    };
+    let mut now = Duration::ZERO;
+    for _ in 0..100 {
+        now += Duration::from_millis(10);
+        sample.delivered_raw += 720_000;
+        sample.delivered_wire += 240_000;
+        forecast.sample(now, sample);
+    }
+    let mut gate = Gate::new(Duration::from_millis(50), forecast);
+    gate.offered();
+    for round in 2..200 {
+        now += Duration::from_millis(50);
+        gate.forecast_mut().owned(Costs {
+            round,
+            to_send: 0,
+            in_flight: 0,
+            next_round: Some(leaves(round)),
+            per_second: 0,
+            stale: false,
+        });
+        if gate.decide(now) == Decision::Open {
+            return round - 1;
+        }
+    }
+    panic!("held for ever");
+}
+
+#[test]
+fn the_gate_waits_for_rounds_that_become_shorter_and_not_for_those_that_swing() {
+    let near = Duration::from_micros(200);
+    // 33 ms, 17, 8, 4 …: what is small is not worth waiting for any more.
+    let shrinks = |round| 3_200_000_u64 >> round;
+    assert_eq!(opens_after(near, shrinks), 5);
+    // A guest with two things to do: its rounds leave 35 ms and 15 ms in turn, and will for ever.
+    let swings = |round| if round % 2 == 0 { 840_000 } else { 360_000 };
+    assert_eq!(opens_after(near, swings), 4);
+    // A line of 80 ms is most of the standstill: the guest does not stand a quarter shorter for any of these rounds.
+    assert_eq!(opens_after(Duration::from_millis(160), shrinks), 3);
 }

@@ -160,6 +160,11 @@ impl Forecast {
         self.round_trip = least;
     }
 
+    /// The same.
+    pub(crate) const fn least_round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
     /// What the source has said that owns its pre-copy.
     #[must_use]
     pub const fn costs(&self) -> Option<Costs> {
