@@ -31,8 +31,10 @@ const MEASURED: u64 = 32 * CONTENT_MAX;
 const RECENT: u32 = 8;
 /// A worker that waits longer for pages than this ends what was in a row: QEMU has come to an end of its walk. Shorter waits are cores that are wanted by all.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Time on the way beside twice the least that was seen: what threads that wait for a core make of it.
+/// Time on the way beside the least that was seen, once more: what threads that wait for a core make of it.
 const JITTER: Duration = Duration::from_millis(10);
+/// And as much again as the least, up to this: a long line is long, and not more uneven for that.
+const UNEVEN: Duration = Duration::from_millis(20);
 
 /// Of content, below which a batch says nothing of how fast content could go: it begins no trial and is none. What goes as it is is measured in batches of any
 /// size, or it would go on so when a slow link makes all of them small.
@@ -252,13 +254,21 @@ impl Effort {
     /// Batches do not queue on their way.
     fn is_calm(&self) -> bool {
         // As many as were looked at: an average of fewer is none.
-        self.lately.is_enough()
-            && self.took() <= self.least.saturating_mul(2).saturating_add(JITTER)
+        self.lately.is_enough() && self.waited() <= self.uneven() + JITTER
     }
 
     /// They do, beyond doubt.
     fn queues(&self) -> bool {
-        self.took() > (self.least.saturating_mul(2).saturating_add(JITTER)).saturating_mul(2)
+        self.waited() > 3 * self.uneven() + 2 * JITTER
+    }
+
+    /// How long the last ones took beside the least that was seen.
+    fn waited(&self) -> Duration {
+        self.took().saturating_sub(self.least)
+    }
+
+    fn uneven(&self) -> Duration {
+        self.least.min(UNEVEN)
     }
 
     /// Bytes of content per second, if workers had nothing to wait for.

@@ -22,6 +22,8 @@ struct Way {
     window: usize,
     /// Content of each.
     batch: u64,
+    /// From the link's end to the acknowledgement.
+    latency: Duration,
 }
 
 impl Way {
@@ -37,6 +39,7 @@ impl Way {
             plain: Vec::new(),
             window: 64,
             batch: MIB,
+            latency: Duration::from_millis(1),
         }
     }
 
@@ -70,7 +73,7 @@ impl Way {
             }
             self.link = self.link.max(self.worker) + Self::time(wire, self.rate);
             self.coming
-                .push_back((self.link + Duration::from_millis(1), self.number));
+                .push_back((self.link + self.latency, self.number));
             self.number += 1;
         }
     }
@@ -244,4 +247,19 @@ fn an_acknowledgement_of_nothing_known_is_no_news() {
     let mut effort = Effort::new(1);
     effort.acknowledged(7, Duration::ZERO);
     assert!(effort.choose(0, MIB, Duration::ZERO));
+}
+
+#[test]
+fn on_a_long_line_batches_queue_as_on_a_short_one() {
+    for latency in [1, 160] {
+        let mut way = Way::new(24 * MIB, 200 * MIB);
+        way.latency = Duration::from_millis(latency);
+        way.window = 16;
+        way.send(200);
+        assert!(!way.plain.contains(&true), "{latency} ms");
+        // A trial that was won by chance.
+        way.effort.begin_with(true);
+        way.send(100);
+        assert!(way.plain.ends_with(&[false; 20]), "{latency} ms");
+    }
 }
