@@ -145,6 +145,11 @@ impl Ladder {
         }
     }
 
+    /// Lanes are busy: the link is what limits.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// How the next batch is to be compressed.
     pub(super) fn next(&mut self) -> Way {
         let Step {

@@ -274,6 +274,7 @@ impl Outbound {
                 windows: windows.map(|window| Packing::new(window, level)).collect(),
                 engine,
                 batch: CONTENT_MAX,
+                hurry: false,
                 wire_rate: None,
                 effort: Effort::new(workers),
             }),
@@ -364,6 +365,7 @@ impl Outbound {
     pub fn set_pace(&self, pace: Pace) {
         let mut book = lock(&self.shared.book);
         book.batch = pace.batch.min(CONTENT_MAX);
+        book.hurry = pace.hurry;
         book.wire_rate = pace.wire_rate;
         if let Some(engine) = &mut book.engine {
             engine.may_wait(pace.may_wait);

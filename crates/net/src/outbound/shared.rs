@@ -76,6 +76,8 @@ pub(super) struct Book {
     pub(super) engine: Option<Engine>,
     /// Bytes of content that make a batch of pages that are read directly.
     pub(super) batch: u64,
+    /// The guest's stop is near, or it has stopped: nothing is more urgent.
+    pub(super) hurry: bool,
     /// Bytes in a second that the link can carry.
     pub(super) wire_rate: Option<u64>,
     /// Whether batches are compressed.
@@ -110,7 +112,7 @@ pub(super) struct Task {
 pub(super) struct Encoded {
     pub(super) number: u64,
     pub(super) tally: Tally,
-    /// Its bytes of content, and how long it took, if it was to be compressed.
+    /// Its bytes of content, and how long it took, if it was to be compressed and nothing was to go first.
     pub(super) squeezed: Option<(u64, Duration)>,
     /// What it went on, or would have.
     pub(super) window: Option<Packing>,
@@ -172,6 +174,10 @@ impl Shared {
                 false => Way::AS_IT_IS,
             },
         };
+        let way = Way {
+            gives_way: way.gives_way && !book.hurry,
+            ..way
+        };
         let window = if way.far { book.windows.pop() } else { None };
         Task { job, way, window }
     }
@@ -185,6 +191,10 @@ impl Shared {
 
     /// Whether a batch is to be compressed.
     fn effort(&self, book: &mut Book, job: &Job) -> bool {
+        if lock(&self.ladder).is_full() {
+            // Workers give way then, and are slow of their own will: that compressing takes time says nothing.
+            book.effort.found_no_room();
+        }
         let (number, content) = match job {
             Job::Draft { number, draft, .. } => (*number, draft.content_len() as u64),
             Job::Pages { number, pages, .. } => {

@@ -79,7 +79,8 @@ impl Worker {
             self.shared.encoded(Encoded {
                 number,
                 tally,
-                squeezed: way.level.map(|_| (draft.content_len() as u64, took)),
+                squeezed: (way.level.is_some() && !way.gives_way)
+                    .then(|| (draft.content_len() as u64, took)),
                 window,
             });
             if way.level.is_some() {
