@@ -177,6 +177,7 @@ def key_case(name: str, suite: int, template: dict) -> dict:
         lanes.append({
             "lane": lane, "direction": direction, "epoch": epoch, "key": okm[:32].hex(), "iv": okm[32:].hex(),
         })
+    resumption = derive(b"sealift v1 resumption", b"", 32)
     return {
         "name": name,
         "suite": suite,
@@ -199,12 +200,38 @@ def key_case(name: str, suite: int, template: dict) -> dict:
         "prk": prk.hex(),
         "source_confirmation": derive(b"sealift v1 confirm", be(SOURCE, 1), 32).hex(),
         "receiver_confirmation": derive(b"sealift v1 confirm", be(RECEIVER, 1), 32).hex(),
+        "resumption": resumption.hex(),
+        "return": returned(
+            name, suite, context, hashed, [source_share, receiver_share, key, ciphertext], ecdh + shared + resumption
+        ),
         "lane_hello_key": (hello_key := derive(b"sealift v1 lane hello", b"", 32)).hex(),
         "lane_hellos": [
             lane_hello(hello_key, direction, lane, session, expand(f"{name}: token {lane}", 32))
             for lane, direction, _ in LANES
         ],
         "lanes": lanes,
+    }
+
+
+def returned(name: str, suite: int, context: dict, first: bytes, shares: list[bytes], agreed: bytes) -> dict:
+    """The session taken up again, with the shares of the first time: what is new is the connection and what was said on it."""
+    hellos = [expand(f"{name}: source hello again", 50), expand(f"{name}: receiver hello again", 70)]
+    exporter = expand(f"{name}: exporter again", 32)
+    transcript = b"".join([
+        label(b"sealift v1 return"),
+        field(first),
+        *map(field, hellos),
+        *(field(context[key]) for key in CERTIFICATES),
+        field(bytes([context["tls_client"]])),
+        field(be(suite, 2)),
+        *map(field, shares),
+    ])
+    return {
+        "source_hello": hellos[0].hex(),
+        "receiver_hello": hellos[1].hex(),
+        "exporter": exporter.hex(),
+        "transcript": transcript.hex(),
+        "prk": hmac.digest(exporter, agreed, "sha256").hex(),
     }
 
 

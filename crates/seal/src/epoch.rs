@@ -66,9 +66,14 @@ impl Epoch {
     }
 
     pub(crate) fn nonce(&self) -> aead::Nonce {
+        self.nonce_of(self.sequence)
+    }
+
+    /// To open again what was sealed: nothing is sealed under a number but the next.
+    pub(crate) fn nonce_of(&self, sequence: u64) -> aead::Nonce {
         let mut nonce = *self.iv.bytes();
         let (_, low) = nonce.split_at_mut(aead::NONCE_LEN - 8);
-        for (byte, sequence) in low.iter_mut().zip(self.sequence.to_be_bytes()) {
+        for (byte, sequence) in low.iter_mut().zip(sequence.to_be_bytes()) {
             *byte ^= sequence;
         }
         aead::Nonce::assume_unique_for_key(nonce)

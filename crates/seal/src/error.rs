@@ -198,7 +198,7 @@ pub enum Error {
         /// The sequence number.
         sequence: u64,
     },
-    /// The batch number was seen before in this session, or declared void.
+    /// The batch number was seen before in this session.
     BatchSeen {
         /// The batch number.
         batch: u64,
@@ -208,15 +208,6 @@ pub enum Error {
     BatchAhead {
         /// The batch number.
         batch: u64,
-        /// The lowest number not seen yet, where the window starts.
-        floor: u64,
-    },
-    /// The range of batch numbers to declare void is reversed, or goes beyond the window.
-    VoidRange {
-        /// Its first batch number.
-        start: u64,
-        /// The one behind its last.
-        end: u64,
         /// The lowest number not seen yet, where the window starts.
         floor: u64,
     },
@@ -294,8 +285,7 @@ impl Error {
             | Self::Confirmation
             | Self::EpochNotHigher { .. }
             | Self::BatchSeen { .. }
-            | Self::BatchAhead { .. }
-            | Self::VoidRange { .. } => Fault::Peer,
+            | Self::BatchAhead { .. } => Fault::Peer,
             Self::Version { .. }
             | Self::Zero { .. }
             | Self::Lane { .. }
@@ -411,15 +401,11 @@ impl fmt::Display for Error {
                  it was altered on the way or sealed for another session"
             ),
             Self::BatchSeen { batch } => {
-                write!(f, "peer sealed batch number {batch} a second time, or after it was void")
+                write!(f, "peer sealed batch number {batch} a second time")
             }
             Self::BatchAhead { batch, floor } => {
                 write!(f, "peer's batch number {batch} is beyond the window that starts at {floor}")
             }
-            Self::VoidRange { start, end, floor } => write!(
-                f,
-                "peer declared batches {start} to {end} void, which is no range within the window that starts at {floor}"
-            ),
             Self::Finished { lane, epoch } => write!(
                 f,
                 "this host's opener for lane {lane}, epoch {epoch}, is finished after an earlier refusal"

@@ -8,7 +8,7 @@
 //!  Initiator::exchange(share) ◀── ECDH ‖ ML-KEM ciphertext ── Exchanged::share
 //!      ▼                                                           ▼
 //!  Exchanged<Source>                                          Exchanged<Receiver>
-//!      └──────────▶ derive(exporter, session, context) ◀───────────┘
+//!      └──────────▶ derive(exporter, session, context) ◀───────────┘     or resume, after a broken connection
 //!                              Unconfirmed
 //! ```
 //!
@@ -22,11 +22,12 @@ use crate::ecdh::EcdhKey;
 use crate::error::{Error, SharePart};
 use crate::keyed::Unconfirmed;
 use crate::mlkem::{self, MlKemKey};
+use crate::resumption::Resumption;
 use crate::role::{Receiver, Role, Side, Source};
 use crate::schedule::{Schedule, SessionId};
 use crate::secret::{Exporter, Secret, Seed, scrubbed};
 use crate::suite::Suite;
-use crate::transcript::{Context, Shares};
+use crate::transcript::{Context, Return, Shares};
 
 /// The source before the receiver has answered.
 pub struct Initiator {
@@ -178,6 +179,37 @@ impl<S: Side> Exchanged<S> {
         Ok(Unconfirmed::new(Schedule::extract(
             &exporter,
             self.input_key_material(),
+            session,
+            transcript,
+        )))
+    }
+
+    /// Derives keys for a session that is taken up again, of which the first exchange has left `resumption`.
+    ///
+    /// # Errors
+    /// [`Error::FieldTooLong`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an exporter value salts one exchange"
+    )]
+    pub fn resume(
+        self,
+        exporter: Exporter,
+        session: SessionId,
+        resumption: &Resumption,
+        context: &Return<'_>,
+    ) -> Result<Unconfirmed<S>, Error> {
+        let transcript = context.hash(resumption.transcript(), &self.shares())?;
+        let agreed = self.input_key_material();
+        let mut input = Secret::<96>::zero();
+        let both = agreed.iter().chain(resumption.secret());
+        for (byte, from) in input.bytes_mut().iter_mut().zip(both) {
+            *byte = *from;
+        }
+        let length = agreed.len() + resumption.secret().len();
+        Ok(Unconfirmed::new(Schedule::extract(
+            &exporter,
+            &input.bytes()[..length],
             session,
             transcript,
         )))

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::lane_hello::LaneHelloKey;
 use crate::lanes::{Ended, Half, Lanes};
 use crate::opener::Opener;
+use crate::resumption::Resumption;
 use crate::role::{Direction, Receiver, Side, Source};
 use crate::schedule::{Confirmation, Schedule};
 use crate::sealer::Sealer;
@@ -94,6 +95,14 @@ impl<S: Side> Keyed<S> {
     /// [`Error::Library`].
     pub fn lane_hello_key(&self) -> Result<LaneHelloKey, Error> {
         self.schedule.lane_hello()
+    }
+
+    /// What later exchanges of this session begin with; of the first exchange, for both ends alike.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub fn resumption(&self) -> Result<Resumption, Error> {
+        self.schedule.resumption()
     }
 
     /// Takes note that an epoch of these keys has ended, so that the next one of its lane can begin.

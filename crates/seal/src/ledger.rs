@@ -13,8 +13,8 @@
 //! out: a new one after a reconnect would take every batch a second time.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
 
 use crate::error::Error;
 
@@ -53,27 +53,17 @@ impl Ledger {
         self.floor
     }
 
-    /// Declares the unseen numbers of a range void, as both ends do on a resume with the batches that were lost. They are
-    /// refused from now on, and the floor does not wait for them. An empty range changes nothing.
-    ///
-    /// # Errors
-    /// [`Error::VoidRange`], and nothing is changed, if the range is reversed or ends beyond the window.
-    pub fn void(&mut self, batches: Range<u64>) -> Result<(), Error> {
-        let reversed = batches.end < batches.start;
-        let beyond = batches.end.saturating_sub(self.floor) > Self::WINDOW;
-        if reversed || (beyond && !batches.is_empty()) {
-            return Err(Error::VoidRange {
-                start: batches.start,
-                end: batches.end,
-                floor: self.floor,
-            });
+    /// Which numbers from the floor on were seen, a bit each, the lowest of the first byte for the floor itself; without what comes behind the last.
+    #[must_use]
+    pub fn seen(&self) -> Vec<u8> {
+        let mut bits = Vec::new();
+        for (above, number) in (self.floor..self.floor.saturating_add(Self::WINDOW)).enumerate() {
+            if self.has(number) {
+                bits.resize(above / 8 + 1, 0_u8);
+                bits[above / 8] |= 1 << (above % 8);
+            }
         }
-        // At most a window's length: the range starts at the floor and ends in the window.
-        for batch in batches.start.max(self.floor)..batches.end {
-            self.mark(batch);
-        }
-        self.raise();
-        Ok(())
+        bits
     }
 
     pub(crate) fn enter(&mut self, batch: u64) -> Result<(), Error> {

@@ -5,10 +5,12 @@
 //!                 │
 //!  exporter ─▶ Extract ─▶ PRK ─┬─▶ Expand "sealift v1 lane"    ‖ session ‖ T ‖ lane ‖ direction ‖ epoch ─▶ key ‖ IV
 //!                              ├─▶ Expand "sealift v1 confirm" ‖ session ‖ T ‖ role ─▶ confirmation
-//!                              └─▶ Expand "sealift v1 lane hello" ‖ session ‖ T ─▶ the key of lanes' hellos
+//!                              ├─▶ Expand "sealift v1 lane hello" ‖ session ‖ T ─▶ the key of lanes' hellos
+//!                              └─▶ Expand "sealift v1 resumption" ‖ session ‖ T ─▶ the resumption secret
 //! ```
 //!
-//! `T` is the hash of the [transcript](crate::transcript). HKDF is with SHA-256.
+//! `T` is the hash of the [transcript](crate::transcript). HKDF is with SHA-256. After a broken connection the [resumption secret](crate::resumption)
+//! joins `ecdh ‖ mlkem`.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -22,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::lane_hello::LaneHelloKey;
+use crate::resumption::Resumption;
 use crate::role::{Direction, Role};
 use crate::secret::{Exporter, Secret, scrubbed};
 
@@ -108,6 +111,14 @@ impl Schedule {
         })
     }
 
+    pub(crate) fn resumption(&self) -> Result<Resumption, Error> {
+        scrubbed(|| {
+            let mut secret = Secret::zero();
+            self.expand(RESUMPTION_LABEL, &[&[], &[], &[]], secret.bytes_mut())?;
+            Ok(Resumption::new(secret, self.transcript))
+        })
+    }
+
     fn expand(&self, label: &[u8], tail: &[&[u8]; 3], output: &mut [u8]) -> Result<(), Error> {
         let too_much = Error::Library {
             operation: "an expansion of at most 44 bytes",
@@ -156,6 +167,7 @@ const IV: usize = aead::NONCE_LEN;
 // Labels as the wire writes them: the length in one byte, then ASCII.
 const LANE_LABEL: &[u8] = b"\x0fsealift v1 lane";
 const LANE_HELLO_LABEL: &[u8] = b"\x15sealift v1 lane hello";
+const RESUMPTION_LABEL: &[u8] = b"\x15sealift v1 resumption";
 const CONFIRM_LABEL: &[u8] = b"\x12sealift v1 confirm";
 
 impl fmt::Debug for Confirmation {

@@ -1,4 +1,5 @@
-//! Sealing: one epoch of one lane, the sending end.
+//! Sealing: one epoch of one lane, the sending end. And opening again, at the same end: a batch whose connection broke is sealed anew for
+//! another one, and until then it lies here sealed.
 
 use core::fmt;
 
@@ -113,6 +114,18 @@ impl Sealer {
         }
     }
 
+    /// Ends the epoch, and keeps its key for batches that may have to be [opened again](Unsealer::unseal).
+    #[must_use = "the next epoch of this lane begins with it"]
+    pub fn end_and_keep(self) -> (Ended, Unsealer) {
+        let ended = Ended {
+            half: Half::Sealed,
+            lane: self.lane(),
+            epoch: self.epoch(),
+            batches: self.sealed(),
+        };
+        (ended, Unsealer { epoch: self.epoch })
+    }
+
     /// The lane that this seals for.
     #[must_use]
     pub fn lane(&self) -> u8 {
@@ -128,6 +141,74 @@ impl Sealer {
     #[cfg(test)]
     pub(crate) fn epoch_mut(&mut self) -> &mut Epoch {
         &mut self.epoch
+    }
+}
+
+/// Opens again, at the end that sealed them, the batches of an epoch that has ended.
+pub struct Unsealer {
+    epoch: Epoch,
+}
+
+impl Unsealer {
+    /// The lane that this has sealed for.
+    #[must_use]
+    pub fn lane(&self) -> u8 {
+        self.epoch.lane()
+    }
+
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.epoch()
+    }
+
+    /// Opens a sealed batch in place: afterwards its body is in `buffer` as before [`Sealer::seal`], with room for a header before it
+    /// and for a tag behind it.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooShort`], those of a header, [`Error::Lane`], [`Error::Epoch`], [`Error::Tag`]: it is not what this epoch has sealed.
+    /// What is in `buffer` may then not be used.
+    pub fn unseal(&self, buffer: &mut [u8]) -> Result<(), Error> {
+        let found = buffer.len();
+        let Some((header, sealed)) = buffer.split_first_chunk_mut::<{ Header::LENGTH }>() else {
+            return Err(Error::BufferTooShort {
+                needed: Sealer::OVERHEAD,
+                found,
+            });
+        };
+        let parsed = Header::parse(header)?;
+        if parsed.lane != u16::from(self.lane()) {
+            return Err(Error::Lane {
+                expected: self.lane(),
+                found: parsed.lane,
+            });
+        }
+        if parsed.epoch != self.epoch() {
+            return Err(Error::Epoch {
+                lane: self.lane(),
+                expected: self.epoch(),
+                found: parsed.epoch,
+            });
+        }
+        let nonce = self.epoch.nonce_of(parsed.sequence);
+        self.epoch
+            .key()
+            .open_in_place(nonce, Aad::from(&*header), sealed)
+            .map(drop)
+            .map_err(|_| Error::Tag {
+                lane: self.lane(),
+                epoch: self.epoch(),
+                sequence: parsed.sequence,
+            })
+    }
+}
+
+impl fmt::Debug for Unsealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsealer")
+            .field("lane", &self.lane())
+            .field("epoch", &self.epoch())
+            .finish_non_exhaustive()
     }
 }
 

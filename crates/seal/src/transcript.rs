@@ -52,6 +52,21 @@ pub struct Context<'a> {
     pub offered: &'a [u16],
 }
 
+/// What a caller knows about a session that is taken up again. What was agreed on at first stays agreed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Return<'a> {
+    /// The source's hello, as sent.
+    pub source_hello: &'a [u8],
+    /// The receiver's hello, as sent.
+    pub receiver_hello: &'a [u8],
+    /// The source's leaf certificate, DER.
+    pub source_certificate: &'a [u8],
+    /// The receiver's leaf certificate, DER.
+    pub receiver_certificate: &'a [u8],
+    /// Which end was the TLS client.
+    pub tls_client: Role,
+}
+
 /// A RAM block as admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RamBlock<'a> {
@@ -111,22 +126,52 @@ impl Context<'_> {
         for suite in self.offered {
             out.field("offered suite", &[&suite.to_be_bytes()])?;
         }
-        out.field("chosen suite", &[&shares.suite.number().to_be_bytes()])?;
-        out.field("source share", &[shares.source.ecdh])?;
-        out.field("receiver share", &[shares.receiver.ecdh])?;
-        out.field("encapsulation key", &[shares.source.mlkem])?;
-        out.field("ciphertext", &[shares.receiver.mlkem])
+        out.shares(shares)
+    }
+}
+
+impl Return<'_> {
+    pub(crate) fn hash(&self, first: &[u8; 32], shares: &Shares<'_>) -> Result<[u8; 32], Error> {
+        let mut hash = Sha256::new();
+        self.write(first, shares, &mut |bytes| hash.update(bytes))?;
+        Ok(hash.finalize().into())
+    }
+
+    pub(crate) fn write(
+        &self,
+        first: &[u8; 32],
+        shares: &Shares<'_>,
+        sink: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let mut out = Writer { sink };
+        (out.sink)(RETURN_LABEL);
+        out.field("first transcript", &[first])?;
+        out.field("source hello", &[self.source_hello])?;
+        out.field("receiver hello", &[self.receiver_hello])?;
+        out.field("source certificate", &[self.source_certificate])?;
+        out.field("receiver certificate", &[self.receiver_certificate])?;
+        out.field("tls client", &[&[self.tls_client.number()]])?;
+        out.shares(shares)
     }
 }
 
 /// The label as the wire writes it: the length in one byte, then ASCII.
 const LABEL: &[u8] = b"\x15sealift v1 transcript";
+const RETURN_LABEL: &[u8] = b"\x11sealift v1 return";
 
 struct Writer<'a, F> {
     sink: &'a mut F,
 }
 
 impl<F: FnMut(&[u8])> Writer<'_, F> {
+    fn shares(&mut self, shares: &Shares<'_>) -> Result<(), Error> {
+        self.field("chosen suite", &[&shares.suite.number().to_be_bytes()])?;
+        self.field("source share", &[shares.source.ecdh])?;
+        self.field("receiver share", &[shares.receiver.ecdh])?;
+        self.field("encapsulation key", &[shares.source.mlkem])?;
+        self.field("ciphertext", &[shares.receiver.mlkem])
+    }
+
     fn field(&mut self, name: &'static str, parts: &[&[u8]]) -> Result<(), Error> {
         self.count(name, parts.iter().map(|part| part.len()).sum())?;
         for part in parts {

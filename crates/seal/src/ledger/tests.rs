@@ -1,38 +1,29 @@
-//! The ledger against the simplest model of it: a list of everything ever entered or void.
+//! The ledger against the simplest model of it: a list of everything ever entered.
 
+use std::collections::BTreeSet;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
 use super::*;
 
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    /// This far from the floor.
-    Enter(i64),
-    /// From this far from the floor, this many.
-    Void(i64, u64),
-}
-
 proptest! {
     #[test]
-    fn it_does_what_a_list_does(start in 0..2 * Ledger::WINDOW, steps in prop::collection::vec(step(), 1..200)) {
+    fn it_does_what_a_list_does(start in 0..2 * Ledger::WINDOW, offsets in prop::collection::vec(offset(), 1..200)) {
         let mut ledger = Ledger::starting_at(start);
-        let mut model = Model::starting_at(start);
-        for step in steps {
-            match step {
-                Step::Enter(offset) => {
-                    let batch = model.floor.saturating_add_signed(offset);
-                    prop_assert_eq!(ledger.enter(batch), model.enter(batch));
-                }
-                Step::Void(offset, length) => {
-                    let start = model.floor.saturating_add_signed(offset);
-                    let range = start..start + length;
-                    prop_assert_eq!(ledger.void(range.clone()), model.void(range));
-                }
-            }
+        let mut model = Model { seen: BTreeSet::new(), floor: start };
+        for offset in offsets {
+            let batch = model.floor.saturating_add_signed(offset);
+            prop_assert_eq!(ledger.enter(batch), model.enter(batch));
             prop_assert_eq!(ledger.floor(), model.floor);
         }
+        let bits = ledger.seen();
+        prop_assert_ne!(bits.last(), Some(&0), "nothing stands behind the last");
+        let seen: BTreeSet<_> = (0..8 * bits.len() as u64)
+            .filter(|bit| bits[usize::try_from(bit / 8).unwrap()] >> (bit % 8) & 1 == 1)
+            .map(|bit| model.floor + bit)
+            .collect();
+        prop_assert_eq!(seen, model.seen);
     }
 
     #[test]
@@ -77,34 +68,6 @@ fn the_window_ends_where_it_says() {
 }
 
 #[test]
-fn a_void_range_is_bounded_by_the_window_and_refused_as_a_whole() {
-    let mut ledger = Ledger::new();
-    for range in [0..Ledger::WINDOW + 1, 0..u64::MAX, u64::MAX - 1..u64::MAX] {
-        let Range { start, end } = range;
-        let refused = Error::VoidRange {
-            start,
-            end,
-            floor: 0,
-        };
-        assert_eq!(ledger.void(range), Err(refused));
-    }
-    assert_eq!(ledger.floor(), 0);
-    assert_eq!(ledger.void(9..9), Ok(()));
-    #[expect(clippy::reversed_empty_ranges, reason = "a peer can send it")]
-    let reversed = ledger.void(9..3);
-    assert_eq!(
-        reversed,
-        Err(Error::VoidRange {
-            start: 9,
-            end: 3,
-            floor: 0
-        })
-    );
-    assert_eq!(ledger.void(0..Ledger::WINDOW), Ok(()));
-    assert_eq!(ledger.floor(), Ledger::WINDOW);
-}
-
-#[test]
 fn the_last_number_of_all_is_never_taken() {
     for floor in [0, u64::MAX - 1] {
         let batch = u64::MAX;
@@ -115,68 +78,35 @@ fn the_last_number_of_all_is_never_taken() {
     }
 }
 
-#[test]
-fn a_batch_after_it_was_void_is_refused() {
-    let mut ledger = Ledger::new();
-    ledger.void(3..5).unwrap();
-    assert_eq!(ledger.enter(4), Err(Error::BatchSeen { batch: 4 }));
-    for batch in 0..3 {
-        assert_eq!(ledger.enter(batch), Ok(()));
-    }
-    assert_eq!(ledger.floor(), 5);
-}
-
-fn step() -> impl Strategy<Value = Step> {
+/// How far from the floor.
+fn offset() -> impl Strategy<Value = i64> {
     let window = i64::try_from(Ledger::WINDOW).unwrap();
     prop_oneof![
-        8 => (-3..6i64).prop_map(Step::Enter),
-        2 => (-2 * window..2 * window).prop_map(Step::Enter),
-        2 => (window - 3..window + 3).prop_map(Step::Enter),
-        2 => (-5..5i64, 0..5u64).prop_map(|(offset, length)| Step::Void(offset, length)),
-        1 => (-5..5i64, 0..Ledger::WINDOW + 9).prop_map(|(offset, length)| Step::Void(offset, length)),
+        8 => -3..6i64,
+        2 => -2 * window..2 * window,
+        2 => window - 3..window + 3,
     ]
 }
 
 struct Model {
-    seen: Vec<Range<u64>>,
+    /// Above the floor.
+    seen: BTreeSet<u64>,
     floor: u64,
 }
 
 impl Model {
-    fn starting_at(floor: u64) -> Self {
-        Self {
-            seen: core::iter::once(0..floor).collect(),
-            floor,
-        }
-    }
-
     fn enter(&mut self, batch: u64) -> Result<(), Error> {
-        if self.has(batch) {
+        if batch < self.floor || self.seen.contains(&batch) {
             return Err(Error::BatchSeen { batch });
         }
         if batch >= self.floor + Ledger::WINDOW {
             let floor = self.floor;
             return Err(Error::BatchAhead { batch, floor });
         }
-        self.void(batch..batch + 1)
-    }
-
-    fn void(&mut self, range: Range<u64>) -> Result<(), Error> {
-        if !range.is_empty() && range.end > self.floor + Ledger::WINDOW {
-            return Err(Error::VoidRange {
-                start: range.start,
-                end: range.end,
-                floor: self.floor,
-            });
-        }
-        self.seen.push(range);
-        while let Some(range) = self.seen.iter().find(|range| range.contains(&self.floor)) {
-            self.floor = range.end;
+        self.seen.insert(batch);
+        while self.seen.remove(&self.floor) {
+            self.floor += 1;
         }
         Ok(())
-    }
-
-    fn has(&self, batch: u64) -> bool {
-        self.seen.iter().any(|range| range.contains(&batch))
     }
 }

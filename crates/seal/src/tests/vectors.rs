@@ -17,7 +17,7 @@ use crate::schedule::{Schedule, SessionId};
 use crate::sealer::Sealer;
 use crate::secret::{Exporter, Seed};
 use crate::suite::Suite;
-use crate::transcript::{Context, RamBlock};
+use crate::transcript::{Context, RamBlock, Return};
 
 const KEYS: &str = include_str!("../../../../proto/vectors/keys.json");
 const BATCHES: &str = include_str!("../../../../proto/vectors/batches.json");
@@ -35,8 +35,10 @@ fn the_key_schedule_is_the_vectors() {
         case.check_rejection();
         case.check_exchanged(&source);
         case.check_exchanged(&receiver);
-        case.check_derived(&case.derive(source));
-        case.check_derived(&case.derive(receiver));
+        let (source, receiver) = (case.derive(source), case.derive(receiver));
+        case.check_derived(&source);
+        case.check_derived(&receiver);
+        case.check_returned(source.schedule());
     }
     for suite in Suite::ALL {
         assert!(suites.contains(&suite.number()), "no vectors for {suite}");
@@ -255,6 +257,46 @@ impl<'a> Case<'a> {
         for lane in lanes {
             check_lane(schedule, lane);
         }
+    }
+
+    /// With the shares of the first time, which the vectors have once more.
+    fn check_returned(&self, schedule: &Schedule) {
+        let resumption = schedule.resumption().unwrap();
+        assert_eq!(resumption.secret().as_slice(), self.bytes("resumption"));
+        let again = |name: &str| bytes(&self.json["return"][name]);
+        let (source_hello, receiver_hello) = (again("source_hello"), again("receiver_hello"));
+        let tls_client = number(&self.json["context"]["tls_client"]);
+        let context = Return {
+            source_hello: &source_hello,
+            receiver_hello: &receiver_hello,
+            source_certificate: &self.certificates[0],
+            receiver_certificate: &self.certificates[1],
+            tls_client: if tls_client == 0 {
+                Role::Source
+            } else {
+                Role::Receiver
+            },
+        };
+        let (source, receiver) = self.exchange();
+        let mut transcript = Vec::new();
+        context
+            .write(resumption.transcript(), &source.shares(), &mut |bytes| {
+                transcript.extend_from_slice(bytes);
+            })
+            .unwrap();
+        assert_eq!(transcript, again("transcript"));
+        let session = SessionId(self.bytes("session").try_into().unwrap());
+        let exporter = || {
+            Exporter::fill(|exporter| {
+                exporter.copy_from_slice(&again("exporter"));
+                Ok::<_, ()>(())
+            })
+            .unwrap()
+        };
+        let source = source.resume(exporter(), session, &resumption, &context);
+        let receiver = receiver.resume(exporter(), session, &resumption, &context);
+        assert_eq!(source.unwrap().schedule().prk().as_slice(), again("prk"));
+        assert_eq!(receiver.unwrap().schedule().prk().as_slice(), again("prk"));
     }
 
     fn with_context<T>(&self, use_it: impl FnOnce(&Context<'_>) -> T) -> T {
