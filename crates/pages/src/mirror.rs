@@ -45,7 +45,7 @@ impl Mirror {
     /// Copies in what the batch names of others, and keeps what it has for those to come. What is not kept is asked of `external`.
     ///
     /// # Errors
-    /// When it comes out of turn, or names what is not there: never sent, declared void, or too long ago; and when `external` fails.
+    /// When it comes out of turn, or names what is not there: never sent, or too long ago; and when `external` fails.
     pub fn resolve<X: External>(
         &mut self,
         mut decoded: Decoded,
@@ -60,7 +60,7 @@ impl Mirror {
         decoded.settle(|origin, into| {
             // The reader let no age pass that is greater than the number.
             let named = number.saturating_sub(origin.age);
-            // Numbers may be void: older batches can still be there.
+            // When numbers were left out, older batches can still be there.
             if origin.age <= oldest
                 && let Some(content) = kept_content(kept, named, origin.page)
             {
@@ -84,11 +84,6 @@ impl Mirror {
             self.kept.pop_front();
         }
         Ok(Arc::new(resolved))
-    }
-
-    /// Batch `number` was declared void: it does not come, or is forgotten when it came.
-    pub fn void(&mut self, number: u64) {
-        self.kept.retain(|&(batch, _)| batch != number);
     }
 }
 

@@ -3,8 +3,8 @@
 //! ```text
 //!                       ┌ never sent ────────┐
 //!   QEMU ── mark ──▶ ───┼ sent before ───────┼──── take, upwards ──▶ batches ──▶ acknowledged
-//!    ▲                  ├ zero ──────────────┘  ▲                      │
-//!    │                  └ hot: waits ───────────┘                      └ lost: to be sent
+//!    ▲                  ├ zero ──────────────┘  ▲
+//!    │                  └ hot: waits ───────────┘
 //!    │                       (a) nothing else to do for a second
 //!    └─ wants more           (b) more wait than the blackout has room for: the coolest
 //!                            (c) the guest stands still
@@ -82,9 +82,8 @@ pub struct Engine {
 }
 
 /// A batch on its way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Flying {
-    runs: Vec<(Address, u64)>,
     load: Load,
     /// As encoded; before that it can only be estimated.
     bytes: Option<u64>,
@@ -178,7 +177,6 @@ impl Engine {
             self.refreshed = now;
             self.map.release_all();
         }
-        let before = out.len();
         let load = self.map.take(content, zero, out);
         let pages = load.never_sent + load.sent_before + load.zero;
         if pages > 0 {
@@ -186,9 +184,6 @@ impl Engine {
             flying.load.never_sent += load.never_sent;
             flying.load.sent_before += load.sent_before;
             flying.load.zero += load.zero;
-            let taken = out.get(before..).unwrap_or_default();
-            let runs = taken.iter().map(|taken| (taken.first, taken.run));
-            flying.runs.extend(runs);
         }
         pages
     }
@@ -204,13 +199,6 @@ impl Engine {
     /// The batch has arrived: nothing of it is in flight. What was marked meanwhile stays dirty.
     pub fn acknowledged(&mut self, batch: u64) {
         self.flying.remove(&batch);
-    }
-
-    /// The batch was lost: its pages are dirty again.
-    pub fn lost(&mut self, batch: u64) {
-        for (first, run) in self.flying.remove(&batch).unwrap_or_default().runs {
-            self.map.lose(first, run);
-        }
     }
 
     /// The gate is open or about to be ([`Decision::hurries`](crate::Decision::hurries)), or it is not. While it is, QEMU's rounds are not

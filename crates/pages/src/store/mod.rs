@@ -144,22 +144,6 @@ impl Store {
         self.entries
     }
 
-    /// A batch was lost: what it put cannot be named any more.
-    pub fn void(&mut self, number: u64) {
-        for entry in self
-            .segments
-            .iter_mut()
-            .flat_map(|segment| &mut segment.entries)
-        {
-            if entry.batch == number {
-                entry.batch = NONE;
-            }
-            if entry.alias_batch == number {
-                entry.alias_batch = NONE;
-            }
-        }
-    }
-
     /// Looks for a page of batch `number`, and keeps it from now on. `base` gets the prints of what it held before, when that is what was found.
     ///
     /// The pages of a batch come in order, each once.
@@ -178,8 +162,7 @@ impl Store {
             named.then_some(batch)
         });
         // What a later batch has put is worth more to those that come.
-        let late =
-            own.is_some_and(|own| self.entry(own).batch > number && self.entry(own).batch != NONE);
+        let late = own.is_some_and(|own| self.entry(own).batch > number);
         if let (Some(own), Some(batch)) = (own, before)
             && self.has(own, &page)
         {

@@ -91,33 +91,6 @@ fn a_content_is_named_as_long_as_both_ends_keep_it() {
 }
 
 #[test]
-fn nothing_names_a_batch_that_was_lost() {
-    let (mut source, mut receiver) = (Source::new(layout()), Receiver::new(layout()));
-    source.send(0, one(1, 9));
-    let (_, names_the_lost, _) = source.send(1, one(2, 9));
-    source.void(0);
-    source.void(1);
-    receiver.mirror.void(0);
-    let (_, body, tally) = source.send(2, one(3, 9));
-    assert_eq!(tally.literal.pages, 1);
-
-    let origin = Origin {
-        page: at(1),
-        age: 1,
-    };
-    let unknown = Unresolvable::Unknown { batch: 1, origin };
-    assert_eq!(unresolvable(receiver.take(1, &names_the_lost)), unknown);
-    receiver.take(2, &body).unwrap();
-    // Likewise when it had come.
-    let (_, body, _) = source.send(3, one(4, 9));
-    receiver.mirror.void(2);
-    assert!(matches!(
-        unresolvable(receiver.take(3, &body)),
-        Unresolvable::Unknown { batch: 3, .. }
-    ));
-}
-
-#[test]
 fn batches_are_resolved_in_turn() {
     let (mut source, mut receiver) = (Source::new(layout()), Receiver::new(layout()));
     let (_, body, _) = source.send(4, one(1, 9));

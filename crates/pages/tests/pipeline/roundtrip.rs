@@ -69,7 +69,6 @@ proptest! {
     #[test]
     fn what_is_drafted_is_what_arrives(
         batches in vec(vec(step(), 0..60), 1..8),
-        lost in vec(any::<bool>(), 8),
         gaps in vec(1u64..3, 8),
         digest in prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Blake3)],
         compressed: bool,
@@ -81,28 +80,23 @@ proptest! {
         let layout = layout().with_agreed(agreed);
         let (mut source, mut receiver) = (Source::new(layout.clone()), Receiver::new(layout));
         let mut number = 0;
-        for ((steps, lost), gap) in batches.iter().zip(lost).zip(gaps) {
+        for (steps, gap) in batches.iter().zip(gaps) {
             let mut draft = Draft::new(size());
             for step in steps {
                 put(&mut draft, step).unwrap();
             }
             let (draft, body, tally) = source.send(number, draft);
-            if lost {
-                source.void(number);
-                receiver.mirror.void(number);
-            } else {
-                let resolved = receiver.take(number, &body).unwrap();
-                prop_assert_eq!(resolved.number(), number);
-                let arrived = said(resolved.entries());
-                prop_assert_eq!(&arrived, &said(draft.entries()));
-                let pages = arrived.iter().filter(|said| matches!(said, Said::Page(..))).count();
-                prop_assert_eq!(tally.memory_bytes, (pages * size().bytes()) as u64);
-                let same = tally.same_as.pages + tally.delta.pages;
-                let by_kind = tally.zero.pages + tally.literal.pages + same;
-                prop_assert_eq!(by_kind, pages as u64);
-                let stamped: u64 = draft.addresses().map(|(_, run)| run).sum();
-                prop_assert_eq!(stamped, pages as u64);
-            }
+            let resolved = receiver.take(number, &body).unwrap();
+            prop_assert_eq!(resolved.number(), number);
+            let arrived = said(resolved.entries());
+            prop_assert_eq!(&arrived, &said(draft.entries()));
+            let pages = arrived.iter().filter(|said| matches!(said, Said::Page(..))).count();
+            prop_assert_eq!(tally.memory_bytes, (pages * size().bytes()) as u64);
+            let same = tally.same_as.pages + tally.delta.pages;
+            let by_kind = tally.zero.pages + tally.literal.pages + same;
+            prop_assert_eq!(by_kind, pages as u64);
+            let stamped: u64 = draft.addresses().map(|(_, run)| run).sum();
+            prop_assert_eq!(stamped, pages as u64);
             number += gap;
         }
     }

@@ -120,13 +120,6 @@ impl History {
         }
     }
 
-    /// Batch `number` was lost.
-    fn void(&mut self, number: u64) {
-        for put in self.put.values_mut() {
-            put.retain(|&batch| batch != number);
-        }
-    }
-
     fn before(&self, number: u64) -> Before<'_> {
         Before {
             number,
@@ -199,11 +192,6 @@ impl Source {
             .unwrap();
         assert_eq!(tally.body_bytes, body.len() as u64);
         (draft, body, tally)
-    }
-
-    pub(crate) fn void(&mut self, number: u64) {
-        self.store.void(number);
-        self.history.void(number);
     }
 }
 

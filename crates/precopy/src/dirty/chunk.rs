@@ -189,16 +189,6 @@ impl Chunk {
         }
     }
 
-    /// Pages of a word did not arrive: they are to be read anew, and there is nothing from which a delta could be taken.
-    pub(super) fn lose(&mut self, word: usize, pages: u64, counts: &mut Counts) {
-        self.count(word, pages, counts, Sign::Less);
-        clear(&mut self.zero, word, pages);
-        clear(&mut self.based, word, pages);
-        self.waiting.put(word, pages, 0);
-        self.ready.put(word, pages, pages);
-        self.count(word, pages, counts, Sign::More);
-    }
-
     /// The first run of pages of one kind that are ready, from the page on: where it begins, its length, and whether it is of zeros. It stays
     /// within a word.
     pub(super) fn next(&self, from: u64) -> Option<(u64, u64, bool)> {

@@ -3,9 +3,9 @@
 //! ```text
 //!            mark                     take                 acknowledged
 //!   clean ─────────▶ ready ─────────────────▶ in flight ───────────────▶ clean
-//!     │                ▲ ▲                        │ │
-//!     │ mark, hot      │ └──────── lost ──────────┘ │ mark: ready or waiting, and still in flight
-//!     └──────────▶ waiting ◀────────────────────────┘
+//!     │                ▲ ▲                        │
+//!     │ mark, hot      │ └────────────────────────┤ mark: ready or waiting, and still in flight
+//!     └──────────▶ waiting ◀──────────────────────┘
 //! ```
 //!
 //! The bit is cleared before the page is read, when the page joins its batch; whatever the guest writes from then on marks it again. An
@@ -190,18 +190,6 @@ impl DirtyMap {
             page = 0;
         }
         None
-    }
-
-    /// Pages that were in flight did not arrive.
-    pub(crate) fn lose(&mut self, first: Address, run: u64) {
-        // They came from this map.
-        let end = first.page.saturating_add(run);
-        if let Some(block) = self.blocks.get_mut(usize::from(first.block)) {
-            let counts = &mut self.counts;
-            block.each_word(first.page, end, self.round, |chunk, word, pages| {
-                chunk.lose(word, pages, counts);
-            });
-        }
     }
 
     /// QEMU has begun to walk anew. Of the pages that wait those that have cooled down are ready, and of the others the coolest

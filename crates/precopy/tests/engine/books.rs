@@ -1,6 +1,6 @@
 //! Nothing is lost, whatever the order of things: the engine against a model of sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -16,7 +16,6 @@ enum Step {
     Mark(Address, u64, bool),
     Take(u64, u64),
     Acknowledged(u64),
-    Lost(u64),
     Encoded(u64, u64),
     Round(u64),
     MayWait(u64),
@@ -31,7 +30,6 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(block, page, run, zero)| Step::Mark(Address { block, page }, run, zero)),
         6 => (0u64..300, 0u64..300).prop_map(|(content, zero)| Step::Take(content, zero)),
         2 => (0u64..40).prop_map(Step::Acknowledged),
-        2 => (0u64..40).prop_map(Step::Lost),
         1 => (0u64..40, 1u64..1 << 20).prop_map(|(batch, bytes)| Step::Encoded(batch, bytes)),
         3 => (0u64..200).prop_map(Step::Round),
         1 => (0u64..1 << 20).prop_map(Step::MayWait),
@@ -44,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     dirty: BTreeSet<Address>,
     zero: BTreeSet<Address>,
-    flying: BTreeMap<u64, BTreeSet<Address>>,
+    flying: BTreeSet<u64>,
     /// The receiver was sent content.
     based: BTreeSet<Address>,
 }
@@ -56,10 +54,10 @@ fn pages(first: Address, run: u64) -> impl Iterator<Item = Address> {
 impl Model {
     fn took(&mut self, batch: u64, taken: &[Taken]) -> Result<(), TestCaseError> {
         for &Taken { first, run, zero } in taken {
+            self.flying.insert(batch);
             for page in pages(first, run) {
                 prop_assert!(self.dirty.remove(&page), "{page:?} was clean");
                 prop_assert_eq!(self.zero.remove(&page), zero, "{:?}", page);
-                self.flying.entry(batch).or_default().insert(page);
                 if zero {
                     self.based.remove(&page);
                 } else {
@@ -141,14 +139,6 @@ proptest! {
                     engine.acknowledged(batch);
                     model.flying.remove(&batch);
                 }
-                Step::Lost(batch) => {
-                    engine.lost(batch);
-                    for page in model.flying.remove(&batch).unwrap_or_default() {
-                        model.dirty.insert(page);
-                        model.zero.remove(&page);
-                        model.based.remove(&page);
-                    }
-                }
                 Step::Encoded(batch, bytes) => {
                     let made = Encoded { literal_pages: 5, literal_bytes: bytes, delta_pages: 5, delta_bytes: bytes / 10 };
                     engine.encoded(batch, made);
@@ -202,26 +192,7 @@ fn an_acknowledgement_never_makes_a_page_clean() {
     assert_eq!(engine.dirty().pages(), 1);
     // Nor does a batch that nobody knows.
     engine.acknowledged(9);
-    engine.lost(9);
     assert_eq!(engine.dirty().pages(), 1);
-}
-
-#[test]
-fn a_lost_page_of_zeros_is_read_anew() {
-    // It may have been written and sent since.
-    let mut engine = engine();
-    engine.mark(PAGE, 1, true).unwrap();
-    take(&mut engine, 0);
-    engine.mark(PAGE, 1, false).unwrap();
-    take(&mut engine, 1);
-    engine.acknowledged(1);
-    engine.lost(0);
-    let again = Taken {
-        first: PAGE,
-        run: 1,
-        zero: false,
-    };
-    assert_eq!(take(&mut engine, 2), [again]);
 }
 
 #[test]

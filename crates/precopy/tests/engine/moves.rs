@@ -142,14 +142,6 @@ fn a_long_way_adds_nothing_to_the_blackout_but_itself() {
     assert!(far.time <= near.time + 160 + 100, "{far:?} {near:?}");
 }
 
-#[test]
-fn what_is_lost_is_sent_again() {
-    let mut link = Link::mbit(200, 5);
-    link.loses = |batch| batch % 7 == 3;
-    let moved = moved(Guest::zipf(5000, 65_536), link);
-    assert!(moved.sends > 49_152 * 8 / 7, "{moved:?}");
-}
-
 /// Of 32 MiB, with 15,000 pages of new content in a second: all of its memory twice.
 fn too_fast() -> Guest {
     Guest {

@@ -3,7 +3,7 @@
 //! ```text
 //!  guest writes ─▶ QEMU: unseen ─ look ─▶ walk ─ read while the engine wants ─▶ engine ─ take ─▶ link ─▶ receiver
 //!                                  │                                                               │
-//!                                  └ gate open: the guest stops, the rest follows                  └ acknowledged · lost
+//!                                  └ gate open: the guest stops, the rest follows                  └ acknowledged
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
@@ -87,8 +87,6 @@ pub(crate) struct Link {
     pub(crate) rate: u64,
     /// Milliseconds one way.
     pub(crate) latency: u64,
-    /// Batches that do not arrive at the first attempt.
-    pub(crate) loses: fn(u64) -> bool,
     queue: VecDeque<Batch>,
     /// Bytes of the first one that are gone.
     gone: u64,
@@ -109,7 +107,6 @@ impl Link {
         Self {
             rate: mbit * 125,
             latency,
-            loses: |_| false,
             queue: VecDeque::new(),
             gone: 0,
             travelling: VecDeque::new(),
@@ -307,11 +304,6 @@ impl World {
                         pages.push((page, None));
                         continue;
                     }
-                    // What was zeros when it was lost is read, and found to be zeros.
-                    if self.guest.is_zero(page) {
-                        pages.push((page, None));
-                        continue;
-                    }
                     let content = self.contents[index];
                     pages.push((page, Some(content)));
                     self.source.sends[index] += 1;
@@ -347,15 +339,13 @@ impl World {
 
     fn arrive(&mut self) {
         while let Some((_, batch)) = self.link.travelling.pop_front_if(|(at, _)| *at <= self.now) {
-            if !(self.link.loses)(batch.number) {
-                for &(page, content) in &batch.pages {
-                    let kept = &mut self.receiver[usize::try_from(page).unwrap()];
-                    if kept.is_none_or(|kept| kept.batch < batch.number) {
-                        *kept = Some(Kept {
-                            batch: batch.number,
-                            content,
-                        });
-                    }
+            for &(page, content) in &batch.pages {
+                let kept = &mut self.receiver[usize::try_from(page).unwrap()];
+                if kept.is_none_or(|kept| kept.batch < batch.number) {
+                    *kept = Some(Kept {
+                        batch: batch.number,
+                        content,
+                    });
                 }
             }
             let back = self.now + self.link.latency;
@@ -364,16 +354,9 @@ impl World {
         while let Some((_, batch)) = self.link.returning.pop_front_if(|(at, _)| *at <= self.now) {
             let raw = batch.pages.len() as u64 * PAGE;
             self.source.in_flight -= raw;
-            if (self.link.loses)(batch.number) {
-                self.engine.lost(batch.number);
-                for (page, _) in batch.pages {
-                    self.source.bases[usize::try_from(page).unwrap()] = None;
-                }
-            } else {
-                self.engine.acknowledged(batch.number);
-                self.source.delivered_raw += raw;
-                self.source.delivered_wire += batch.wire;
-            }
+            self.engine.acknowledged(batch.number);
+            self.source.delivered_raw += raw;
+            self.source.delivered_wire += batch.wire;
         }
     }
 
