@@ -198,6 +198,30 @@ impl Host {
         self.ipv6.into()
     }
 
+    /// Resets as many as `most` of the connections that this host has made to a port: both ends are told. Returns how many these were.
+    pub fn reset(&self, port: u16, most: usize) -> Result<usize, Error> {
+        let to_port = format!(":{port}");
+        let in_it = ["netns", "exec", &self.namespace, "ss", "-tnH"];
+        let established = ["state", "established", "dport", "=", &to_port];
+        let found = bounded("ip", &[&in_it[..], &established].concat())?;
+        // Receive queue, send queue, this end, the other.
+        let mut ends: Vec<_> = found
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(2))
+            .filter_map(|end| end.rsplit_once(':'))
+            .map(|(_, port)| port.to_owned())
+            .collect();
+        // The system gives ports out in any order; which connection is which does not matter to whom this is done.
+        ends.sort();
+        ends.truncate(most);
+        for own in &ends {
+            let own = format!(":{own}");
+            let kill = ["-K", "sport", "=", &own, "dport", "=", &to_port];
+            bounded("ip", &[&in_it[..], &kill].concat())?;
+        }
+        Ok(ends.len())
+    }
+
     /// A command that runs a program on this host. It ends with the thread that started it.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {

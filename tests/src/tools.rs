@@ -8,12 +8,13 @@ use std::process::{Command, Stdio};
 use crate::{Context, Error, backport};
 
 /// A program, and the Debian package that has it.
-const NEEDED: [(&str, &str); 5] = [
+const NEEDED: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("as", "binutils"),
     ("ld", "binutils"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
+    ("ss", "iproute2"),
 ];
 
 /// Installs everything that is missing. Quick and without network when nothing is.

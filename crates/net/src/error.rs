@@ -43,6 +43,8 @@ pub enum Error {
     Frame(FrameError),
     /// A thread could not be started.
     Thread(io::Error),
+    /// What was sent could not be opened again, to be sealed anew.
+    Resealing(sealift_seal::Error),
 }
 
 impl Error {
@@ -73,6 +75,7 @@ impl fmt::Display for Error {
             Self::Stuck => f.write_str("the peer has stopped reading the control channel"),
             Self::Frame(_) => f.write_str("the peer broke the protocol"),
             Self::Thread(_) => f.write_str("a thread cannot be started"),
+            Self::Resealing(_) => f.write_str("what was sent cannot be sent again"),
         }
     }
 }
@@ -87,6 +90,7 @@ impl std::error::Error for Error {
             | Self::Thread(source) => Some(source),
             Self::Tls(error) => Some(error),
             Self::Frame(error) => Some(error),
+            Self::Resealing(error) => Some(error),
             Self::Closed | Self::Silent(_) | Self::Stuck => None,
         }
     }

@@ -31,7 +31,7 @@ impl Threads {
 
     /// Cuts the connections, and waits until the threads have ended: whatever else they wait for must be over already.
     pub(crate) fn end(&mut self) {
-        for connection in &self.connections {
+        for connection in self.connections.drain(..) {
             // Fails when it is gone already.
             let _ = connection.shutdown(Shutdown::Both);
         }

@@ -138,6 +138,7 @@ fn what_goes_into_a_file_comes_out_in_order_and_is_delivered_when_it_is_written(
         versions: VersionMap::new(&[PAGES]),
         keys: source,
         direct: None,
+        keeps: false,
     };
     let mut outbound = Outbound::start(plan, vec![lane], events).unwrap();
     let feed = outbound.feed(0);

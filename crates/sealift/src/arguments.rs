@@ -27,7 +27,7 @@ use sealift_seal::Suite;
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 
 use crate::reporter::{Face, Stdout};
-use crate::units::{MaxDowntime, MemoryBudget};
+use crate::units::{MaxDowntime, MemoryBudget, Patience};
 
 /// Who this host is.
 #[derive(Args, Clone, Debug)]
@@ -83,6 +83,13 @@ pub struct Transfer {
     /// fits in this.
     #[arg(long, value_name = "TIME", default_value = "300ms")]
     max_downtime: MaxDowntime,
+    /// For how long a session goes on without a connection: the guest runs on here, and sealift comes back to the receiver and sends only what is missing. 0s ends the
+    /// session with the first connection that breaks.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    resume_for: Patience,
+    /// The longest that a guest which has stopped stands still for a broken connection, unless its hand-off is decided: then it goes on here.
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    max_blackout: Patience,
     /// What is compared before the guest runs at the destination.
     #[arg(
         long,
@@ -119,6 +126,18 @@ impl Transfer {
     #[must_use]
     pub const fn max_downtime(&self) -> Duration {
         self.max_downtime.duration()
+    }
+
+    /// For how long a session goes on without a connection.
+    #[must_use]
+    pub const fn resume_for(&self) -> Duration {
+        self.resume_for.duration()
+    }
+
+    /// For how long a guest that has stopped waits for one.
+    #[must_use]
+    pub const fn max_blackout(&self) -> Duration {
+        self.max_blackout.duration()
     }
 
     /// The suites to offer, best first.

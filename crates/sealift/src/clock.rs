@@ -36,6 +36,16 @@ impl Armed {
         }
     }
 
+    /// Whether it is for this.
+    pub(crate) fn is(&self, wait: Wait) -> bool {
+        self.wait == wait
+    }
+
+    /// It passes so much later.
+    pub(crate) fn later(&mut self, by: Duration) {
+        self.at += by;
+    }
+
     /// Waits until it has passed; for ever when none is armed.
     pub(crate) async fn passed(armed: Option<Self>) -> Wait {
         match armed {

@@ -66,6 +66,13 @@ pub enum What {
         /// What, in one sentence.
         message: String,
     },
+    /// Connections broke: the guest runs on, and the source comes back.
+    Interrupted {
+        /// What was the matter.
+        message: String,
+    },
+    /// They are made anew, and it goes on where it was.
+    Resumed(Resumed),
     /// The guest runs again: how long it stood still.
     Blackout(Blackout),
     /// What arrived was compared with what was sent.
@@ -167,6 +174,18 @@ pub struct Admitted {
     pub access: Access,
     /// Why so.
     pub access_reason: String,
+}
+
+/// How a session was taken up again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Resumed {
+    /// For how long there was no connection.
+    #[serde(rename = "after_ms", serialize_with = "millis")]
+    pub after: Duration,
+    /// Batches that are sent again; null at the receiver.
+    pub batches_again: Option<u64>,
+    /// Where the peer is now.
+    pub address: String,
 }
 
 /// How one end reaches guest memory.

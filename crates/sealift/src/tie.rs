@@ -1,17 +1,21 @@
-//! The tie to the peer: whether it stands, what is said by it, and how far the peer's clock is from this host's.
+//! The tie to the peer: whether it holds, what is said by it, and how far the peer's clock is from this host's.
 //!
 //! ```text
 //!                   ┌─ Ping, Pong ──▶ answered here; the clocks' offset
 //!  control channel ─┼─ all else ────▶ the session
-//!                   └─ its end, or 15 s of silence ─▶ lost, once; nothing is heard any more
+//!                   └─ its end, or 5 s of silence ─▶ lost, once; nothing is heard until another channel is tied on
 //! ```
+//!
+//! What must be heard is said all the same while there is no channel: it is kept, and goes over the next one.
 
 use std::time::{Duration, Instant};
 
 use sealift_net::Error;
 use sealift_net::control::{Receiver, Sender};
 use sealift_session::clock::{Offset, Pings};
-use sealift_session::control::{ErrorKind, Failure, Fault, Frame, Message, Pong, Received, Role};
+use sealift_session::control::wire::Ping;
+use sealift_session::control::{ErrorKind, Failure, Fault, Message, Pong, Received, Role};
+use sealift_session::correspondence::Correspondence;
 
 use crate::clock::now_ns;
 use crate::ending::{failure, failure_of};
@@ -19,8 +23,8 @@ use crate::fault;
 
 /// How often the peer's clock is asked for, which also says that this end lives.
 const PING: Duration = Duration::from_secs(1);
-/// A peer that asks for the clock once a second and says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(15);
+/// A peer that asks for the clock once a second and says nothing for so long is gone, or cannot be reached.
+const SILENCE: Duration = Duration::from_secs(5);
 /// It is looked after many times a second: after so long this host, or this process, stood still.
 const STALL: Duration = Duration::from_secs(2);
 /// How long the last messages may take to be written.
@@ -28,11 +32,11 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The control channel to a peer, while pages flow.
 pub(crate) struct Tie {
-    sender: Sender,
-    receiver: Receiver,
+    /// None while there is no connection.
+    channel: Option<(Sender, Receiver)>,
+    correspondence: Correspondence,
     /// What the other end is.
     peer: Role,
-    stands: bool,
     heard: Instant,
     /// When it was looked after last.
     tended: Instant,
@@ -44,10 +48,9 @@ impl Tie {
     /// The control channel on which all is agreed.
     pub(crate) fn new(sender: Sender, receiver: Receiver, peer: Role) -> Self {
         Self {
-            sender,
-            receiver,
+            channel: Some((sender, receiver)),
+            correspondence: Correspondence::new(),
             peer,
-            stands: true,
             heard: Instant::now(),
             tended: Instant::now(),
             pinged: None,
@@ -55,27 +58,66 @@ impl Tie {
         }
     }
 
-    /// What the peer says next; nothing when it was for the tie alone. The error is the tie's end, and comes once: from then on this waits for
-    /// ever.
+    /// Ties another channel on, to a peer that has heard so many of what must be heard, and says the rest again.
+    ///
+    /// # Errors
+    /// When it is not the peer that it was; or the connection is gone already.
+    pub(crate) fn tie_on(
+        &mut self,
+        sender: Sender,
+        receiver: Receiver,
+        heard: u64,
+    ) -> Result<(), Failure> {
+        let peer = self.fault_of_peer();
+        let again = self
+            .correspondence
+            .again(heard)
+            .map_err(|unheard| failure_of(ErrorKind::Protocol, peer, &unheard))?;
+        for frame in again {
+            sender.send(frame).map_err(|error| lost(&error))?;
+        }
+        self.channel = Some((sender, receiver));
+        (self.heard, self.tended, self.pinged) = (Instant::now(), Instant::now(), None);
+        Ok(())
+    }
+
+    /// Gives the channel up, if there is one.
+    pub(crate) fn cut(&mut self) {
+        self.channel = None;
+    }
+
+    /// How many of what must be heard this end has heard: what the peer is told when another channel is to be tied on.
+    pub(crate) const fn has_heard(&self) -> u64 {
+        self.correspondence.heard()
+    }
+
+    /// What the peer says next; nothing when it was for the tie alone. The error is the channel's end, and comes once: from then on this waits for
+    /// another one.
     ///
     /// Dropped before it is done it has taken nothing.
     pub(crate) async fn hear(&mut self) -> Result<Option<Message>, Failure> {
-        if !self.stands {
+        let Some((_, receiver)) = &mut self.channel else {
             return std::future::pending().await;
-        }
-        match self.receiver.receive().await {
+        };
+        match receiver.receive().await {
             Ok(received) => self.take(received),
             Err(error) => {
-                self.stands = false;
+                self.channel = None;
                 Err(lost(&error))
             }
         }
     }
 
-    fn take(&mut self, received: Received) -> Result<Option<Message>, Failure> {
+    /// Takes what the peer has said.
+    pub(crate) fn take(&mut self, received: Received) -> Result<Option<Message>, Failure> {
         self.heard = Instant::now();
+        self.correspondence.hear(&received.message);
         match received.message {
             Message::Ping(ping) => {
+                if let Err(unheard) = self.correspondence.was_heard(ping.heard) {
+                    let peer = self.fault_of_peer();
+                    return Err(failure_of(ErrorKind::Protocol, peer, &unheard));
+                }
                 let now = now_ns();
                 // A clock that was set back in between has no answer worth sending.
                 if let Ok(pong) = Pong::new(ping.id, now, now.max(now_ns())) {
@@ -91,18 +133,28 @@ impl Tie {
         }
     }
 
-    /// Queues a message. The error is the connection's end.
-    pub(crate) fn say(&self, message: Message) -> Result<(), Failure> {
+    /// Queues a message, or keeps it for another channel if it must be heard. The error is the connection's end.
+    pub(crate) fn say(&mut self, message: Message) -> Result<(), Failure> {
         let (before, after) = fault::say(&message);
         fault::at(before);
-        let said = self.sender.send(Frame::of(message));
+        let frame = self.correspondence.say(message).map_err(|unheard| {
+            self.channel = None;
+            failure_of(ErrorKind::Resources, Fault::Network, &unheard)
+        })?;
+        let said = match &self.channel {
+            Some((sender, _)) => sender.send(frame),
+            None => Ok(()),
+        };
         fault::at(after);
-        said.map_err(|error| lost(&error))
+        said.map_err(|error| {
+            self.channel = None;
+            lost(&error)
+        })
     }
 
     /// Asks for the peer's clock when that is due. The error is that the tie broke, or that the peer has been silent for too long.
     pub(crate) fn tend(&mut self) -> Result<(), Failure> {
-        if !self.stands {
+        if self.channel.is_none() {
             return Ok(());
         }
         let now = Instant::now();
@@ -112,7 +164,7 @@ impl Tie {
             self.heard += gap;
         }
         if now.duration_since(self.heard) > SILENCE {
-            self.stands = false;
+            self.channel = None;
             let peer = match self.peer {
                 Role::Source => "source",
                 Role::Receiver => "receiver",
@@ -125,10 +177,20 @@ impl Tie {
             .is_none_or(|pinged| now.duration_since(pinged) >= PING)
         {
             self.pinged = Some(now);
-            let ping = self.pings.ping(now_ns());
+            let ping = Ping {
+                heard: self.correspondence.heard(),
+                ..self.pings.ping(now_ns())
+            };
             self.say(Message::Ping(ping))?;
         }
         Ok(())
+    }
+
+    const fn fault_of_peer(&self) -> Fault {
+        match self.peer {
+            Role::Source => Fault::Source,
+            Role::Receiver => Fault::Receiver,
+        }
     }
 
     /// How far the peer's clock is from this host's.
@@ -138,7 +200,9 @@ impl Tie {
 
     /// Ends it when what was said last has been written.
     pub(crate) async fn close(self) {
-        self.sender.close(FAREWELL).await;
+        if let Some((sender, _)) = self.channel {
+            sender.close(FAREWELL).await;
+        }
     }
 }
 

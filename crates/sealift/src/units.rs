@@ -15,6 +15,8 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sealift_session::control::RESUME_FOR_MAX;
+
 /// How much may be sent in a second.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Bandwidth(NonZeroU64);
@@ -117,6 +119,43 @@ impl FromStr for MaxDowntime {
             _ if !micros.is_multiple_of(1_000) => Err(UnitError::NotWhole("of milliseconds")),
             _ => Ok(Self(time)),
         }
+    }
+}
+
+/// How long something is waited for, in whole milliseconds: up to a day, or not at all.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Patience(Duration);
+
+impl Patience {
+    /// What both ends can agree on.
+    const MOST: Duration = RESUME_FOR_MAX;
+
+    /// As a length of time.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Patience {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (amount, unit) = Amount::split(text)?;
+        let factor = find(TIMES, unit).ok_or(UnitError::Unit("ms, s, min or h, as in 60s"))?;
+        let micros = amount.times(factor)?;
+        let time = Duration::from_micros(micros);
+        match micros {
+            _ if time > Self::MOST => Err(UnitError::Above("24h")),
+            _ if !micros.is_multiple_of(1_000) => Err(UnitError::NotWhole("of milliseconds")),
+            _ => Ok(Self(time)),
+        }
+    }
+}
+
+impl fmt::Display for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0.as_millis())
     }
 }
 

@@ -82,7 +82,11 @@ impl Pings {
         self.next = self.next.wrapping_add(1);
         self.waiting.push_back((id, now_ns));
         let sent_ns = now_ns;
-        wire::Ping { id, sent_ns }
+        wire::Ping {
+            heard: 0,
+            id,
+            sent_ns,
+        }
     }
 
     /// Takes an answer that came now by this host's clock. One that answers no ping is passed over: it may be late.

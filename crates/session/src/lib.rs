@@ -4,6 +4,7 @@
 //!   TLS ─▶ handshake ─▶ Agreed: keys, layout, terms
 //!                          ├─▶ lane      hellos of the connections that carry batches
 //!                          ├─▶ flight    which batches are under way, which have arrived
+//!                          ├─▶ correspondence   what must be heard although connections break
 //!                          ├─▶ clock     how far the hosts' clocks are apart
 //!                          └─▶ handoff   stop, drain, check, prepare, commit, continue: or not at all
 //!                 control: the messages of all of these
@@ -23,6 +24,7 @@ extern crate std;
 
 pub mod clock;
 pub mod control;
+pub mod correspondence;
 pub mod flight;
 pub mod handoff;
 pub mod handshake;

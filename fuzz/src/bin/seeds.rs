@@ -205,6 +205,7 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
                 page_size: 4096,
                 mirror: Some(wire::MirrorBudget::default()),
                 verify_full: true,
+                resume_for_ms: 60_000,
             }),
         ),
         ("choice", Kind::Choice(wire::Choice::default())),
@@ -229,10 +230,11 @@ fn control(folder: &Path) -> Result<(), Box<dyn Error>> {
             }),
         ),
         (
-            "void",
-            Kind::Void(wire::Void {
-                ranges: vec![range],
-                ..Default::default()
+            "resume",
+            Kind::Resume(wire::Resume {
+                heard: 3,
+                lowest: 9,
+                seen: vec![0b1011],
             }),
         ),
         ("stage", Kind::StageChange(wire::StageChange::default())),

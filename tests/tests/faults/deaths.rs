@@ -7,7 +7,7 @@ use sealift_identity::Side;
 use sealift_identity::journal::Step;
 use sealift_lab::guest::PATIENCE;
 use sealift_lab::qemu::Qemu;
-use sealift_lab::trial::{self, Trial, listening, wait_state};
+use sealift_lab::trial::{Trial, listening, wait_state};
 
 use crate::pair::{Pair, Runs};
 
@@ -240,10 +240,7 @@ impl Case {
     pub(crate) fn run(&self, qemu: &Qemu) {
         let trial = Trial::new().unwrap();
         let mut pair = Pair::start(&trial, qemu);
-        let (mut send, mut receive) = (
-            trial.migrate(&pair.source, trial::PORT),
-            trial.managed(&pair.destination),
-        );
+        let (mut send, mut receive) = (pair.send(&trial), trial.managed(&pair.destination));
         match self.side {
             Side::Source => send = send.held(self.step),
             Side::Receiver => receive = receive.held(self.step),

@@ -11,7 +11,7 @@ use std::thread;
 
 use sealift_identity::Side;
 use sealift_lab::qemu;
-use sealift_lab::trial::{self, Trial, listening, runs_on, wait_state};
+use sealift_lab::trial::{Trial, listening, runs_on, wait_state};
 use sealift_lab::whole_matrix;
 
 use deaths::{Case, FEW, RECEIVERS, SOURCES};
@@ -58,7 +58,7 @@ fn qemu_dies(side: Side, step: &str, codes: (i32, i32), survivor: &str) {
     let trial = Trial::new().unwrap();
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
-    let send = trial.migrate(&pair.source, trial::PORT);
+    let send = pair.send(&trial);
     let receive = trial.managed(&pair.destination);
     let (send, receive) = match side {
         Side::Source => (send.held_for(step, MEANWHILE_SECONDS), receive),
@@ -113,7 +113,7 @@ fn pages_may_be_quicker_than_the_word_that_counts_them() {
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
     let receiver = listening(&trial.managed(&pair.destination)).unwrap();
-    let send = trial.migrate(&pair.source, trial::PORT);
+    let send = pair.send(&trial);
     let sender = send.held_for("before-say-drained", 1).start().unwrap();
     let (sent, received) = (pair.watch(sender), pair.watch(receiver));
     assert_eq!(
@@ -131,7 +131,7 @@ fn cut(step: &str, codes: (i32, i32), expected: Runs) {
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
     let mut receiver = listening(&trial.managed(&pair.destination)).unwrap();
-    let send = trial.migrate(&pair.source, trial::PORT);
+    let send = pair.send(&trial);
     let mut sender = match step {
         "" => send.crawling().start().unwrap(),
         step => send.held_for(step, MEANWHILE_SECONDS).start().unwrap(),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sealift_lab::guest::{Guest, Launch, PATIENCE};
 use sealift_lab::migration::goes_on;
 use sealift_lab::qemu::{Machine, Qemu};
-use sealift_lab::session::{Ended, Session};
-use sealift_lab::trial::{Trial, runs, runs_on, wait_state};
+use sealift_lab::session::{Ended, Order, Session};
+use sealift_lab::trial::{PORT, Trial, runs, runs_on, wait_state};
 
 /// Where the guest runs in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,12 @@ impl Pair {
             source,
             destination,
         }
+    }
+
+    /// A move that ends with the first connection that breaks: what each end makes of the other's loss is what is looked at here.
+    pub(crate) fn send(&self, trial: &Trial) -> Order {
+        let order = trial.migrate(&self.source, PORT);
+        order.with(["--resume-for", "0s"])
     }
 
     /// Looks at both QEMUs until an end has ended.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as queue;
-use sealift_seal::{Header, Opener};
+use sealift_seal::{Fault, Header, Opener};
 
 use super::{Broken, Event, HELD_MAX, Job, Shared, WINDOW_MAX, Way};
 use crate::lock::lock;
@@ -43,8 +43,9 @@ impl Thread {
     pub(super) fn run(self) {
         let lane = self.opener.lane();
         let shared = Arc::clone(&self.shared);
+        let from_file = matches!(self.way, Way::File(_));
         let end = self.carry();
-        if shared.is_closed() {
+        if shared.is_closed() || shared.is_interrupted() {
             return;
         }
         match end {
@@ -54,6 +55,11 @@ impl Thread {
                 lane,
                 error: Some(error),
             }),
+            // Nothing of it is taken for the source's: whoever sits on the way may have changed it. It is as good as lost.
+            End::Broken(Broken::Seal(error)) if !from_file && error.fault() == Fault::Link => {
+                let error = Some(io::Error::new(io::ErrorKind::InvalidData, error));
+                shared.tell(Event::LaneLost { lane, error });
+            }
             End::Broken(why) => shared.broken(why),
         }
     }
@@ -170,7 +176,7 @@ fn announced(
     let deadline = Instant::now() + ANNOUNCED_WITHIN;
     let mut announced = lock(&shared.announced);
     let epoch = loop {
-        if shared.is_closed() {
+        if shared.is_closed() || shared.is_interrupted() {
             return Err(End::Closed);
         }
         match announced.get(&lane) {

@@ -185,7 +185,12 @@ impl std::fmt::Display for Broken {
 #[derive(Debug)]
 pub struct Inbound {
     shared: Arc<Shared>,
+    /// All but the lanes.
     threads: Threads,
+    lanes: Threads,
+    /// For lanes to come. Without it, and without lanes, workers end.
+    jobs: Option<queue::Sender<Job>>,
+    empties: queue::Receiver<Vec<u8>>,
 }
 
 struct Shared {
@@ -198,6 +203,8 @@ struct Shared {
     placed: Placed,
     windows: Windows,
     closed: AtomicBool,
+    /// There are no connections: lanes end.
+    interrupted: AtomicBool,
     versions: Mutex<VersionMap>,
     pages: AtomicU64,
     bytes: AtomicU64,
@@ -249,22 +256,24 @@ impl Inbound {
             placed,
             windows: Windows::new(windows),
             closed: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             versions: Mutex::new(versions),
             pages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             wire: AtomicU64::new(0),
             events,
         });
-        let mut inbound = Self {
-            shared: Arc::clone(&shared),
-            threads: Threads::default(),
-        };
-        let threads = &mut inbound.threads;
-        // Made after `inbound`, and so dropped before it: where a thread cannot be started, those that were end only once nobody
-        // can give them more.
         let (jobs, waiting) = queue::unbounded();
         let (decoded, arriving) = queue::unbounded();
         let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
+        let mut inbound = Self {
+            shared: Arc::clone(&shared),
+            threads: Threads::default(),
+            lanes: Threads::default(),
+            jobs: Some(jobs),
+            empties: reusable,
+        };
+        let threads = &mut inbound.threads;
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
@@ -282,21 +291,59 @@ impl Inbound {
             placement,
         };
         threads.spawn("sequencer".to_owned(), move || sequencer.run())?;
+        // Those that send to the others end first.
+        drop((decoded, empties));
+        inbound.open(lanes)?;
+        Ok(inbound)
+    }
+
+    /// Starts a thread for each lane.
+    fn open(&mut self, lanes: Vec<Lane>) -> Result<(), Error> {
+        let Some(jobs) = &self.jobs else {
+            return Ok(());
+        };
         for Lane { way, opener } in lanes {
             if let Way::Peer(stream) = &way {
-                threads.wait_for(stream)?;
+                self.lanes.wait_for(stream)?;
             }
             let name = format!("lane-{}", opener.lane());
             let lane = lane::Thread {
-                shared: Arc::clone(&shared),
+                shared: Arc::clone(&self.shared),
                 way,
                 opener,
                 jobs: jobs.clone(),
-                empties: reusable.clone(),
+                empties: self.empties.clone(),
             };
-            threads.spawn(name, move || lane.run())?;
+            self.lanes.spawn(name, move || lane.run())?;
         }
-        Ok(inbound)
+        Ok(())
+    }
+
+    /// The connections are gone, or are given up: lanes end. What has come is placed.
+    pub fn interrupt(&mut self) {
+        self.shared.interrupted.store(true, Ordering::SeqCst);
+        // Behind the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.shared.announced));
+        self.shared.announcement.notify_all();
+        self.lanes.end();
+    }
+
+    /// After [`Self::interrupt`]: the lowest batch that has not come, and which have from there on, a bit each.
+    #[must_use]
+    pub fn seen(&self) -> (u64, Vec<u8>) {
+        let ledger = lock(&self.shared.ledger);
+        (ledger.floor(), ledger.seen())
+    }
+
+    /// Goes on by other lanes and under other keys.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub fn resume(&mut self, keys: Keyed<Receiver>, lanes: Vec<Lane>) -> Result<(), Error> {
+        *lock(&self.shared.keys) = keys;
+        lock(&self.shared.announced).clear();
+        self.shared.interrupted.store(false, Ordering::SeqCst);
+        self.open(lanes)
     }
 
     /// The source says that a lane goes over to a new epoch.
@@ -328,6 +375,8 @@ impl Inbound {
     /// Closes it: connections are cut, threads end.
     pub fn close(&mut self) {
         self.shared.close();
+        self.lanes.end();
+        self.jobs = None;
         self.threads.end();
     }
 }
@@ -348,6 +397,10 @@ impl Shared {
         drop(lock(&self.announced));
         self.announcement.notify_all();
         self.placed.close();
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
     }
 
     fn is_closed(&self) -> bool {

@@ -75,11 +75,16 @@ impl Placed {
 
     /// What was placed and is not acknowledged; to be called until there is nothing.
     #[must_use]
-    pub fn take_ranges(&self) -> Option<BatchRanges<1>> {
+    pub fn take_ranges(&self) -> Option<BatchRanges> {
         let mut owed = lock(&self.book.arrivals);
         let ranges = owed.arrivals.take_ranges();
         owed.told = ranges.is_some();
         ranges
+    }
+
+    /// What is placed from this number on is acknowledged once more: the source may not have heard it.
+    pub fn tell_again(&self, from: u64) {
+        lock(&self.book.arrivals).arrivals.tell_again(from);
     }
 
     /// Every batch with a lower number is placed.

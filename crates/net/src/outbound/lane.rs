@@ -1,6 +1,7 @@
 //! A lane's thread: seals what is ready and writes it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,8 @@ pub(super) struct Thread {
     pub(super) way: Way,
     pub(super) sealer: Sealer,
     pub(super) bodies: queue::Receiver<Body>,
-    pub(super) empties: queue::Sender<Vec<u8>>,
+    /// Closed when the connections are given up.
+    pub(super) stop: queue::Receiver<Infallible>,
 }
 
 /// Why a lane ends before its bodies do.
@@ -35,7 +37,7 @@ impl Thread {
         match self.carry() {
             Ok(()) => {}
             // The connection was closed from here.
-            Err(_) if shared.is_closed() => {}
+            Err(_) if shared.is_closed() || shared.is_interrupted() => {}
             Err(End::Seal(error)) => shared.broken(Broken::Seal(error)),
             Err(End::Write(error)) => shared.tell(Event::LaneLost { lane, error }),
         }
@@ -47,33 +49,19 @@ impl Thread {
             way,
             sealer,
             bodies,
-            empties,
+            stop,
         } = self;
         let mut writer = Writer {
             shared: &shared,
             way,
             sealer: Some(sealer),
-            empties,
         };
-        // Of a file: bodies whose turn has not come. The window bounds them.
-        let mut early = BTreeMap::new();
-        let mut next = 0;
-        while let Ok(Body { number, buffer }) = bodies.recv() {
-            if shared.is_closed() {
-                break;
-            }
-            if let Way::Peer(_) = writer.way {
-                writer.write(number, buffer)?;
-                continue;
-            }
-            early.insert(number, buffer);
-            while let Some(buffer) = early.remove(&next) {
-                writer.write(next, buffer)?;
-                written(&shared, next);
-                next += 1;
-            }
+        let carried = writer.carry(&bodies, &stop);
+        if let Some(sealer) = writer.sealer.take() {
+            let (_, keys) = sealer.end_and_keep();
+            lock(&shared.kept).ended(keys);
         }
-        Ok(())
+        carried
     }
 }
 
@@ -83,10 +71,41 @@ struct Writer<'a> {
     way: Way,
     /// Always there between two batches.
     sealer: Option<Sealer>,
-    empties: queue::Sender<Vec<u8>>,
 }
 
 impl Writer<'_> {
+    fn carry(
+        &mut self,
+        bodies: &queue::Receiver<Body>,
+        stop: &queue::Receiver<Infallible>,
+    ) -> Result<(), End> {
+        // Of a file: bodies whose turn has not come. The window bounds them.
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        loop {
+            let body = queue::select! {
+                recv(bodies) -> body => body,
+                recv(stop) -> _ => return Ok(()),
+            };
+            let Ok(Body { number, buffer }) = body else {
+                return Ok(());
+            };
+            if self.shared.is_closed() {
+                return Ok(());
+            }
+            if let Way::Peer(_) = self.way {
+                self.write(number, buffer)?;
+                continue;
+            }
+            early.insert(number, buffer);
+            while let Some(buffer) = early.remove(&next) {
+                self.write(next, buffer)?;
+                written(self.shared, next);
+                next += 1;
+            }
+        }
+    }
+
     fn write(&mut self, number: u64, mut buffer: Vec<u8>) -> Result<(), End> {
         let Some(mut sealer) = self.sealer.take() else {
             return Ok(());
@@ -99,21 +118,19 @@ impl Writer<'_> {
         sealer.seal(number, &mut buffer).map_err(End::Seal)?;
         let (wire, start) = (buffer.len() as u64, Instant::now());
         if let Some(limit) = &self.shared.limit {
-            limit.wait_for(wire);
+            limit.wait_for(wire, || self.shared.is_interrupted());
         }
         // Before it goes out, or its acknowledgement might be the earlier of the two.
-        self.shared.sent(number, wire, sealer.lane());
-        match &mut self.way {
+        self.shared.sent(number, wire);
+        let written = match &mut self.way {
             Way::Peer(stream) => stream.write_all(&buffer),
             Way::File(file) => file.write_all(&buffer),
-        }
-        .map_err(End::Write)?;
+        };
+        self.sealer = Some(sealer);
         lock(&self.shared.ladder).written(start.elapsed());
         self.shared.wire.fetch_add(wire, Ordering::Relaxed);
-        // Enough buffers lie ready when the queue is full.
-        let _ = self.empties.try_send(buffer);
-        self.sealer = Some(sealer);
-        Ok(())
+        self.shared.keep(number, buffer);
+        written.map_err(End::Write)
     }
 }
 
@@ -130,7 +147,8 @@ fn written(shared: &Shared, number: u64) {
 /// The keys have been used for as much as they may be.
 fn next_epoch(shared: &Shared, spent: Sealer) -> Result<Sealer, sealift_seal::Error> {
     let lane = spent.lane();
-    let ended = spent.end();
+    let (ended, kept) = spent.end_and_keep();
+    lock(&shared.kept).ended(kept);
     let sealed_before = ended.batches();
     let sealer = {
         let mut keys = lock(&shared.keys);
@@ -180,6 +198,7 @@ mod tests {
             versions: VersionMap::new(&[1]),
             keys,
             direct: None,
+            keeps: true,
         };
         let outbound = Outbound::start(plan, Vec::new(), events).unwrap();
         // The numbers are the session's: no two lanes ever have the same.

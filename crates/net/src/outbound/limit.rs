@@ -33,15 +33,15 @@ impl Limit {
         }
     }
 
-    /// Waits until so many bytes may go out, or until the end.
-    pub(super) fn wait_for(&self, bytes: u64) {
+    /// Waits until so many bytes may go out, until the end, or until it is given up, which is asked at each [`Self::wake`].
+    pub(super) fn wait_for(&self, bytes: u64, given_up: impl Fn() -> bool) {
         let mut free = lock(&self.free);
         // Time that nobody used is gone: no burst follows a pause.
         let begins = free.at.max(Instant::now());
         free.at = begins + self.stretch(bytes);
         loop {
             let left = begins.saturating_duration_since(Instant::now());
-            if free.ended || left.is_zero() {
+            if free.ended || given_up() || left.is_zero() {
                 return;
             }
             free = self
@@ -50,6 +50,13 @@ impl Limit {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    /// Whoever waits looks again whether it is given up.
+    pub(super) fn wake(&self) {
+        // Behind the lock, so that nobody is between looking and waiting.
+        drop(lock(&self.free));
+        self.ended.notify_all();
     }
 
     /// Nobody waits any more: at a low rate a batch has a wait of many seconds before it.
@@ -68,6 +75,8 @@ const NANOS: u128 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -82,7 +91,7 @@ mod tests {
         let limit = Limit::new(1_000_000_000);
         let before = lock(&limit.free).at;
         for _ in 0..10 {
-            limit.wait_for(100_000);
+            limit.wait_for(100_000, || false);
         }
         assert!(lock(&limit.free).at >= before + Duration::from_millis(1));
     }
@@ -91,12 +100,26 @@ mod tests {
     fn the_end_is_the_end_of_every_wait() {
         // A byte in a second: a batch has twelve days before it.
         let limit = Limit::new(1);
-        limit.wait_for(1 << 20);
+        let never = || false;
+        limit.wait_for(1 << 20, never);
         std::thread::scope(|scope| {
-            let waits = scope.spawn(|| limit.wait_for(1 << 20));
+            let waits = scope.spawn(|| limit.wait_for(1 << 20, never));
             limit.end();
             waits.join().unwrap();
         });
-        limit.wait_for(1 << 20);
+        limit.wait_for(1 << 20, never);
+    }
+
+    #[test]
+    fn what_is_given_up_is_waited_for_no_longer() {
+        let limit = Limit::new(1);
+        limit.wait_for(1 << 20, || false);
+        let given_up = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| limit.wait_for(1 << 20, || given_up.load(Ordering::SeqCst)));
+            given_up.store(true, Ordering::SeqCst);
+            limit.wake();
+            waits.join().unwrap();
+        });
     }
 }

@@ -20,6 +20,7 @@
 
 mod effort;
 mod feed;
+mod kept;
 mod ladder;
 mod lane;
 mod limit;
@@ -31,6 +32,7 @@ mod switching;
 mod worker;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::net::TcpStream;
@@ -53,7 +55,7 @@ use crate::lock::lock;
 use crate::threads::Threads;
 use effort::Effort;
 use sent::PlacedBlocks;
-use shared::{Book, Shared};
+use shared::{Body, Book, Shared};
 
 /// How the way out is to be.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ pub struct Plan {
     pub keys: Keyed<Source>,
     /// With direct access: the guest's memory, and what of it is dirty.
     pub direct: Option<Direct>,
+    /// The session may be taken up again on other connections: what was sent is kept until it is acknowledged.
+    pub keeps: bool,
 }
 
 /// How hard batches are compressed, where zstd was agreed on.
@@ -224,7 +228,12 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct Outbound {
     shared: Arc<Shared>,
-    threads: Threads,
+    workers: Threads,
+    lanes: Threads,
+    /// Dropped, it ends lanes that have nothing to write.
+    stop: Option<queue::Sender<Infallible>>,
+    /// For what goes again, and for lanes to come.
+    bodies: (queue::Sender<Body>, queue::Receiver<Body>),
 }
 
 impl Outbound {
@@ -248,6 +257,7 @@ impl Outbound {
             versions,
             keys,
             direct,
+            keeps,
         } = plan;
         let (memory, engine) = match direct {
             Some(Direct { memory, engine }) => (Some(memory), Some(engine)),
@@ -263,6 +273,8 @@ impl Outbound {
         };
         let ladder = ladder::Ladder::new(workers, lanes.len(), windows > 0);
         let windows = (1..=windows).rev();
+        let bodies = queue::unbounded();
+        let (empties, reusable) = queue::bounded(SPARE_BUFFERS);
         let shared = Arc::new(Shared {
             compression,
             ladder: Mutex::new(ladder),
@@ -286,6 +298,10 @@ impl Outbound {
             work: Condvar::new(),
             taken: Condvar::new(),
             keys: Mutex::new(keys),
+            kept: Mutex::default(),
+            keeps,
+            empties,
+            interrupted: AtomicBool::new(false),
             tally: Mutex::new(Tally::default()),
             wire: AtomicU64::new(0),
             limit: bandwidth.map(limit::Limit::new),
@@ -296,13 +312,11 @@ impl Outbound {
         });
         let mut outbound = Self {
             shared: Arc::clone(&shared),
-            threads: Threads::default(),
+            workers: Threads::default(),
+            lanes: Threads::default(),
+            stop: None,
+            bodies,
         };
-        let threads = &mut outbound.threads;
-        // Made after `outbound`, and so dropped before it: where a thread cannot be started, those that were end only once nobody
-        // can give them more.
-        let (bodies, ready) = queue::unbounded();
-        let (empties, reusable) = queue::bounded(workers + lanes.len() + SPARE_BUFFERS);
         for number in 0..workers.max(1) {
             let worker = worker::Worker {
                 shared: Arc::clone(&shared),
@@ -310,26 +324,75 @@ impl Outbound {
                 encoder: Encoder::new(level),
                 spare: Vec::new(),
                 alone: Vec::new(),
-                bodies: bodies.clone(),
+                bodies: outbound.bodies.0.clone(),
                 empties: reusable.clone(),
             };
-            threads.spawn(format!("encode-{number}"), move || worker.run())?;
+            let name = format!("encode-{number}");
+            outbound.workers.spawn(name, move || worker.run())?;
         }
+        outbound.open(lanes)?;
+        Ok(outbound)
+    }
+
+    /// Starts a thread for each lane.
+    fn open(&mut self, lanes: Vec<Lane>) -> Result<(), Error> {
+        let (running, stop) = queue::bounded(0);
+        self.stop = Some(running);
         for Lane { way, sealer } in lanes {
             if let Way::Peer(stream) = &way {
-                threads.wait_for(stream)?;
+                self.lanes.wait_for(stream)?;
             }
             let name = format!("lane-{}", sealer.lane());
             let lane = lane::Thread {
-                shared: Arc::clone(&shared),
+                shared: Arc::clone(&self.shared),
                 way,
                 sealer,
-                bodies: ready.clone(),
-                empties: empties.clone(),
+                bodies: self.bodies.1.clone(),
+                stop: stop.clone(),
             };
-            threads.spawn(name, move || lane.run())?;
+            self.lanes.spawn(name, move || lane.run())?;
         }
-        Ok(outbound)
+        Ok(())
+    }
+
+    /// The connections are gone, or are given up: lanes end. QEMU is read on, and batches are made, for as long as the window has room. What was sent and not
+    /// acknowledged is kept, if [`Plan::keeps`] says so.
+    pub fn interrupt(&mut self) {
+        self.shared.interrupted.store(true, Ordering::SeqCst);
+        if let Some(limit) = &self.shared.limit {
+            limit.wake();
+        }
+        self.stop = None;
+        self.lanes.end();
+    }
+
+    /// The lowest batch that is not acknowledged: what the receiver needs to know to take the session up again.
+    #[must_use]
+    pub fn lowest_unacknowledged(&self) -> u64 {
+        lock(&self.shared.book).flight.lowest_unacknowledged()
+    }
+
+    /// Goes on by other lanes and under other keys, after [`Self::interrupt`]. What the receiver has not seen goes again first.
+    ///
+    /// # Errors
+    /// [`Error::Thread`]; [`Error::Resealing`], which is a fault of the program.
+    pub fn resume(
+        &mut self,
+        keys: Keyed<Source>,
+        lanes: Vec<Lane>,
+        has_seen: impl Fn(u64) -> bool,
+    ) -> Result<u64, Error> {
+        let unseen = lock(&self.shared.kept).take_unseen(has_seen);
+        let unseen = unseen.map_err(Error::Resealing)?;
+        let again = unseen.len() as u64;
+        for body in unseen {
+            // This end holds the other end of the queue.
+            let _ = self.bodies.0.send(body);
+        }
+        *lock(&self.shared.keys) = keys;
+        self.shared.interrupted.store(false, Ordering::SeqCst);
+        self.open(lanes)?;
+        Ok(again)
     }
 
     /// For a thread that reads one of QEMU's channels.
@@ -345,7 +408,7 @@ impl Outbound {
     ///
     /// # Errors
     /// When it names some that it cannot have.
-    pub fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
+    pub fn acknowledge(&self, ranges: &BatchRanges) -> Result<Delivered, Unaccounted> {
         self.shared.acknowledge(ranges)
     }
 
@@ -410,12 +473,14 @@ impl Outbound {
     /// Closes it: what is queued is dropped, threads end, connections too.
     pub fn close(&mut self) {
         self.shared.close();
-        self.threads.end();
+        self.stop = None;
+        self.lanes.end();
+        self.workers.end();
     }
 }
 
-/// Buffers kept beside those in use, so that neither side of a queue waits for the allocator.
-const SPARE_BUFFERS: usize = 8;
+/// Buffers that wait to be used again, so that nobody waits for the allocator: an acknowledgement frees a few dozen at once.
+const SPARE_BUFFERS: usize = 64;
 
 impl Drop for Outbound {
     fn drop(&mut self) {

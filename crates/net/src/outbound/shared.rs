@@ -7,10 +7,12 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel as queue;
 use sealift_pages::{Address, Draft, ITEM_LEN, Layout, Packing, Store, Tally};
 use sealift_precopy::{self as precopy, Engine, Taken, VersionMap};
 use sealift_seal::{Keyed, Source};
@@ -19,6 +21,7 @@ use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::effort::Effort;
+use super::kept::Kept;
 use super::ladder::{Ladder, Way};
 use super::sent::PlacedBlocks;
 use super::{Broken, Compression, Event, Memory, limit};
@@ -46,6 +49,14 @@ pub(super) struct Shared {
     pub(super) work: Condvar,
     pub(super) taken: Condvar,
     pub(super) keys: Mutex<Keyed<Source>>,
+    /// Not to be locked while the book is.
+    pub(super) kept: Mutex<Kept>,
+    /// What is sent is kept.
+    pub(super) keeps: bool,
+    /// Where workers find buffers again.
+    pub(super) empties: queue::Sender<Vec<u8>>,
+    /// There are no connections: lanes end.
+    pub(super) interrupted: AtomicBool,
     pub(super) tally: Mutex<Tally>,
     pub(super) wire: AtomicU64,
     pub(super) limit: Option<limit::Limit>,
@@ -239,20 +250,49 @@ impl Shared {
         }
     }
 
-    pub(super) fn sent(&self, number: u64, wire: u64, lane: u8) {
+    pub(super) fn sent(&self, number: u64, wire: u64) {
         let now = self.now();
-        // The lane got the number from the flight itself.
-        let _ = lock(&self.book).flight.sent(number, wire, lane, now);
+        let mut book = lock(&self.book);
+        if book.flight.sent(number, wire, now).is_err() {
+            // The lane got the number from the flight itself: it goes once more.
+            book.flight.sent_again(number, now);
+        }
     }
 
-    pub(super) fn acknowledge(&self, ranges: &BatchRanges<1>) -> Result<Delivered, Unaccounted> {
+    /// A batch has gone, as it is here. It may be acknowledged already.
+    pub(super) fn keep(&self, number: u64, sealed: Vec<u8>) {
+        if !self.keeps {
+            return self.reuse(sealed);
+        }
+        lock(&self.kept).keep(number, sealed);
+        if !lock(&self.book).flight.is_under_way(number) {
+            self.let_go(number..number + 1);
+        }
+    }
+
+    /// These are acknowledged.
+    fn let_go(&self, numbers: Range<u64>) {
+        for number in numbers {
+            let kept = lock(&self.kept).let_go(number);
+            if let Some(buffer) = kept {
+                self.reuse(buffer);
+            }
+        }
+    }
+
+    fn reuse(&self, buffer: Vec<u8>) {
+        // Enough lie ready when the queue is full.
+        let _ = self.empties.try_send(buffer);
+    }
+
+    pub(super) fn acknowledge(&self, ranges: &BatchRanges) -> Result<Delivered, Unaccounted> {
         let now = self.now();
-        let delivered = {
+        let (delivered, known) = {
             let mut book = lock(&self.book);
             let known = ranges.as_slice().iter();
             let known: Vec<_> = known.map(|range| book.flight.known(range)).collect();
             let delivered = book.flight.acknowledge(ranges, now)?;
-            for batch in known.into_iter().flatten() {
+            for batch in known.iter().cloned().flatten() {
                 book.effort.acknowledged(batch, now);
                 if let Some(engine) = &mut book.engine {
                     engine.acknowledged(batch);
@@ -262,8 +302,13 @@ impl Shared {
             all.batches += delivered.batches;
             all.content = all.content.saturating_add(delivered.content);
             all.wire = all.wire.saturating_add(delivered.wire);
-            delivered
+            (delivered, known)
         };
+        if self.keeps {
+            for numbers in known {
+                self.let_go(numbers);
+            }
+        }
         self.there_is_room();
         Ok(delivered)
     }
@@ -278,6 +323,10 @@ impl Shared {
 
     pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_closed(&self) -> bool {

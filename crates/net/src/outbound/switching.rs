@@ -89,6 +89,7 @@ impl Session {
             versions: VersionMap::new(&[PAGES]),
             keys: source,
             direct: None,
+            keeps: false,
         };
         let outbound = Outbound::start(plan, from, events).unwrap();
         let (events, happened) = unbounded_channel();

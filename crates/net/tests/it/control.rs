@@ -29,7 +29,11 @@ async fn channel(hosts: &Hosts) -> [(Sender, Receiver); 2] {
 }
 
 fn ping(id: u64) -> Frame {
-    Frame::of(Message::Ping(wire::Ping { id, sent_ns: 0 }))
+    Frame::of(Message::Ping(wire::Ping {
+        id,
+        sent_ns: 0,
+        heard: 0,
+    }))
 }
 
 async fn expect_ping(receiver: &mut Receiver, id: u64) {

@@ -33,7 +33,12 @@ const SUITE: u16 = 1;
 
 /// Both ends' keys.
 pub(crate) fn agree() -> BothEnds {
-    let mut chance = Chance::new(0xa9ee);
+    agree_with(0xa9ee)
+}
+
+/// The same, from other randomness.
+pub(crate) fn agree_with(seed: u64) -> BothEnds {
+    let mut chance = Chance::new(seed);
     BothEnds::agree(SUITE, &[], |bytes| {
         bytes.copy_from_slice(&chance.bytes(bytes.len()));
         Ok(())
@@ -102,6 +107,7 @@ fn way_out_of(
         versions: versions(),
         keys,
         direct,
+        keeps: true,
     };
     (Outbound::start(plan, lanes, events).unwrap(), told)
 }

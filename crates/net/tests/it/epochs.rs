@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use sealift_net::inbound::{Broken, Event};
+use sealift_net::inbound::Event;
 use sealift_seal::Error;
 use sealift_session::control::{Direction, Epoch};
 
@@ -67,17 +67,20 @@ fn an_epoch_whose_last_batch_was_withheld_does_not_end() {
     arriving.inbound.announce(announced(next));
     source.send(2, &small(2)).unwrap();
     let told = arriving.next_told();
-    assert!(
-        matches!(
-            told,
-            Event::Broken(Broken::Seal(Error::EpochCut {
-                expected: 2,
-                found: 1,
-                ..
-            }))
-        ),
-        "{told:?}"
-    );
+    let Event::LaneLost {
+        error: Some(error), ..
+    } = &told
+    else {
+        panic!("{told:?}");
+    };
+    let cut = error.get_ref().and_then(|error| error.downcast_ref());
+    let expected = Error::EpochCut {
+        lane: 0,
+        epoch: 0,
+        expected: 2,
+        found: 1,
+    };
+    assert_eq!(cut, Some(&expected));
     let (left, _) = arriving.close();
     assert!(left.is_empty());
 }

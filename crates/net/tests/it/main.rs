@@ -16,6 +16,7 @@ mod epochs;
 mod guest;
 mod hand_made;
 mod hosts;
+mod interrupted;
 mod named;
 mod placed;
 mod window;

@@ -6,7 +6,7 @@ use sealift_net::inbound::{Event, Placed};
 use sealift_session::control::BatchRanges;
 use tokio::sync::mpsc::unbounded_channel;
 
-fn numbers(ranges: &BatchRanges<1>) -> u64 {
+fn numbers(ranges: &BatchRanges) -> u64 {
     let each = ranges.as_slice().iter();
     each.map(|range| range.last() - range.first() + 1).sum()
 }

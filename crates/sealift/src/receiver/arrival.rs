@@ -10,19 +10,20 @@ use sealift_identity::peer_of;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Secured, Sender};
 use sealift_pages::{Algorithm, Codecs, WINDOW_MEMORY};
-use sealift_seal::{Receiver, Seed, Suite};
+use sealift_seal::{Keyed, Receiver, Seed, Suite};
 use sealift_session::control::{
-    ErrorKind, Fault as Blame, Frame, LaneCount, LaneToken, LaneTokens, Message, MirrorBudget,
-    Received, RefusalKind, Role, Text,
+    ErrorKind, Fault as Blame, Frame, LaneCount, LaneTokens, Message, MirrorBudget, Received,
+    RefusalKind, Resume, Role, Text,
 };
-use sealift_session::handshake::receiver::{Abilities, Considering, Expecting};
+use sealift_session::handshake::again::Returned;
+use sealift_session::handshake::receiver::{Abilities, Asked, Considering, Expecting, Greeted};
 use sealift_session::handshake::{Agreed, Failed, Reason};
 use tokio::sync::{OwnedMutexGuard, mpsc};
-use zeroize::Zeroizing;
 
+use super::comeback::{Comeback, Kept};
 use super::opening::Arriving;
 use super::target::Taken;
-use super::{Came, Here, admission};
+use super::{Came, Here, admission, lanes};
 use crate::ending::{failure, whole};
 use crate::{ending, random};
 
@@ -47,13 +48,24 @@ pub(super) async fn arrive(
     from: SocketAddr,
     mut cancel: mpsc::Receiver<()>,
 ) -> Came {
-    let admitted = async { Arrival::greet(here, connection, from).await?.admit().await };
+    let admitted = async {
+        let mut arrival = Arrival::greet(here, connection, from).await?;
+        match arrival.hello().await {
+            Ok(Asked::First(greeted, hello)) => arrival.admit(greeted, hello).await.map(Some),
+            Ok(Asked::Again(returned)) => arrival.come_back(returned).await.map(|()| None),
+            Err(ending) => {
+                arrival.sender.close(STEP_WITHIN).await;
+                Err(ending)
+            }
+        }
+    };
     let admitted = tokio::select! {
         admitted = admitted => admitted,
         Some(()) = cancel.recv() => Err(Ending::stopped()),
     };
     match admitted {
-        Ok((guest, agreed)) => Came::Guest(guest.carry(agreed, cancel).await),
+        Ok(Some((guest, agreed))) => Came::Guest(guest.carry(agreed, cancel).await),
+        Ok(None) => Came::Back,
         Err(ending) => Came::Nothing(ending),
     }
 }
@@ -103,9 +115,93 @@ impl Arrival {
         })
     }
 
+    /// Takes the source's hello.
+    async fn hello(&mut self) -> Result<Asked, Ending> {
+        let received = self.next(HELLO_WITHIN).await?;
+        let secured = self
+            .secured
+            .take()
+            .ok_or_else(|| Ending::new(Kind::Host, "a connection was used twice"))?;
+        let expecting = Expecting::new(secured, Text::cut(crate::SOFTWARE));
+        let asked = expecting
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))?;
+        self.receiver.accept_hello();
+        Ok(asked)
+    }
+
+    /// Brings a source that comes back to its session.
+    async fn come_back(mut self, returned: Returned) -> Result<(), Ending> {
+        match self.prove(returned).await {
+            Ok((kept, keys, theirs)) => {
+                let Self {
+                    sender,
+                    receiver,
+                    peer,
+                    ..
+                } = self;
+                let comeback = Comeback {
+                    sender,
+                    receiver,
+                    keys,
+                    theirs,
+                    peer,
+                };
+                // One after the other; and where the session has ended, the connection ends.
+                let _ = kept.comebacks.send(comeback).await;
+                Ok(())
+            }
+            Err(ending) => {
+                self.sender.close(STEP_WITHIN).await;
+                Err(ending)
+            }
+        }
+    }
+
+    /// It is the one, or it gets nothing.
+    async fn prove(
+        &mut self,
+        returned: Returned,
+    ) -> Result<(Arc<Kept>, Keyed<Receiver>, Resume), Ending> {
+        let session = returned.session();
+        let kept = self.here.rooms.kept(session);
+        // Somebody else's session is as unknown to him as one that is not here.
+        let kept = kept.filter(|kept| kept.identity == self.peer.name);
+        let Some(kept) = kept else {
+            let failed = returned.refuse();
+            return Err(self.refuse(&failed));
+        };
+        let (welcomed, hello) = returned.take_up(kept.known(session));
+        self.send(hello)?;
+        let received = self.next(HELLO_WITHIN).await?;
+        let seed = Seed::fill(|bytes| random::fill(bytes)).map_err(|error| host(&error))?;
+        let (welcoming, frames) = welcomed
+            .receive(received, seed)
+            .map_err(|failed| self.refuse(&failed))?;
+        for frame in frames {
+            self.send(frame)?;
+        }
+        let received = self.next(HELLO_WITHIN).await?;
+        let keys = welcoming
+            .receive(received)
+            .map_err(|failed| self.refuse(&failed))?;
+        match self.next(HELLO_WITHIN).await?.message {
+            Message::Resume(theirs) => Ok((kept, keys, theirs)),
+            other => {
+                let why = format!("the source sent {} in place of Resume", other.kind());
+                self.tell_failure(ErrorKind::Protocol, Blame::Source, &why);
+                Err(Ending::new(Kind::StillAtSource, why).fault(Fault::Peer))
+            }
+        }
+    }
+
     /// Agrees on how and on what.
-    async fn admit(mut self) -> Result<(Arriving, Agreed<Receiver>), Ending> {
-        match self.negotiate().await {
+    async fn admit(
+        mut self,
+        greeted: Greeted,
+        hello: Frame,
+    ) -> Result<(Arriving, Agreed<Receiver>), Ending> {
+        match self.negotiate(greeted, hello).await {
             Ok((taken, turn, considering)) => self.decide(taken, turn, considering).await,
             Err(ending) => {
                 self.sender.close(STEP_WITHIN).await;
@@ -116,17 +212,9 @@ impl Arrival {
 
     async fn negotiate(
         &mut self,
+        greeted: Greeted,
+        hello: Frame,
     ) -> Result<(Taken, Option<OwnedMutexGuard<()>>, Considering), Ending> {
-        let received = self.next(HELLO_WITHIN).await?;
-        let secured = self
-            .secured
-            .take()
-            .ok_or_else(|| Ending::new(Kind::Host, "a connection was used twice"))?;
-        let expecting = Expecting::new(secured, Text::cut(crate::SOFTWARE));
-        let (greeted, hello) = expecting
-            .receive(received)
-            .map_err(|failed| self.refuse(&failed))?;
-        self.receiver.accept_hello();
         self.send(hello)?;
         let voice = self.here.voice.of(greeted.session());
         // Before that the session has no name here: a connection that proves nothing is none.
@@ -212,7 +300,6 @@ impl Arrival {
                     visitors,
                     peer: self.peer,
                     tokens,
-                    early: None,
                 },
                 agreed,
             )),
@@ -230,7 +317,8 @@ impl Arrival {
         considering: Considering,
         free: u64,
     ) -> Result<(Agreed<Receiver>, LaneTokens), Ending> {
-        let tokens = tokens(considering.choice().lanes)?;
+        let tokens = lanes::tokens(considering.choice().lanes)
+            .map_err(|failure| Ending::failed(Role::Receiver, &failure, Teller::Us))?;
         let (admitted, verdict) = considering.accept(free);
         self.send(verdict)?;
         let received = self.next(STEP_WITHIN).await?;
@@ -297,17 +385,6 @@ fn abilities(taken: &Taken) -> Result<Abilities, sealift_session::control::Inval
         mirror: MirrorBudget::new(slots, 0, WINDOWS_MAX)?,
         destination: taken.destination.clone(),
     })
-}
-
-/// One for each lane.
-fn tokens(lanes: LaneCount) -> Result<LaneTokens, Ending> {
-    let tokens = (0..lanes.lanes()).map(|lane| {
-        let mut token = Zeroizing::new([0; 32]);
-        random::fill(token.as_mut_slice()).map_err(|error| host(&error))?;
-        // At most 256 of them.
-        Ok(LaneToken::new(u8::try_from(lane).unwrap_or(u8::MAX), token))
-    });
-    LaneTokens::new(tokens.collect::<Result<_, _>>()?).map_err(|error| host(&error))
 }
 
 fn lost(error: &Error) -> Ending {

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!  Door ─┬─ control channel ─▶ arrival: allowed? handshake, admission, lanes ─▶ session ─▶ Ending
-//!        └─ lane ────────────▶ the session that it names ────────────▲
+//!        ├─ lane ────────────▶ the session that it names ────────────▲
+//!        └─ control channel of a source that comes back ─▶ comeback ─┘
 //! ```
 
 mod admission;
 mod arrival;
 #[cfg(test)]
 mod batches;
+mod comeback;
 mod export;
+mod lanes;
+mod line;
 mod opening;
 mod placer;
 mod qemu_says;
@@ -24,7 +28,6 @@ mod target;
 mod unsealed;
 mod warnings;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -38,9 +41,6 @@ use sealift_net::Error;
 use sealift_net::door::{Caller, Door};
 use sealift_net::target::Target as Host;
 use sealift_qemu::channel::Channel;
-use sealift_session::control::SessionId;
-use sealift_session::lane::LaneHello;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -49,7 +49,8 @@ pub(crate) use export::run as export;
 
 use crate::signals::Signals;
 use crate::voice::Voice;
-use crate::{ending, journals, lock};
+use crate::{ending, journals};
+use comeback::{Rooms, Visitor};
 use target::{Endpoint, Target};
 use warnings::Warnings;
 
@@ -59,9 +60,6 @@ const CALLERS: usize = 64;
 const THREADS_MAX: usize = 8;
 /// Sessions that may be agreeing at once, for one target of which only one can have it.
 const SESSIONS_MAX: usize = 64;
-/// Lanes that may wait for their session to look at them: more than one has.
-const LANES: usize = 32;
-
 /// What all sessions of this receiver share.
 pub(crate) struct Here {
     pki: Pki,
@@ -74,41 +72,14 @@ pub(crate) struct Here {
     rooms: Rooms,
 }
 
-/// A connection that wants to be a lane.
-type Visitor = (TcpStream, [u8; LaneHello::LENGTH]);
-
-/// Where lanes find their session.
-#[derive(Debug, Default)]
-struct Rooms(Mutex<HashMap<SessionId, mpsc::Sender<Visitor>>>);
-
-impl Rooms {
-    /// A session waits for its lanes. It must [`Self::leave`].
-    fn enter(&self, session: SessionId) -> mpsc::Receiver<Visitor> {
-        let (visitors, arriving) = mpsc::channel(LANES);
-        lock(&self.0).insert(session, visitors);
-        arriving
-    }
-
-    fn leave(&self, session: SessionId) {
-        lock(&self.0).remove(&session);
-    }
-
-    /// Brings a connection to the session that it names. One that names none, or comes in a crowd, is closed without a word.
-    fn visit(&self, visitor: Visitor) {
-        if let Ok(hello) = LaneHello::parse(&visitor.1)
-            && let Some(room) = lock(&self.0).get(&hello.session())
-        {
-            let _ = room.try_send(visitor);
-        }
-    }
-}
-
 /// What a session came to.
 enum Came {
     /// A guest was admitted, and this became of it.
     Guest(Ending),
     /// No guest was: a stranger, or one that was refused.
     Nothing(Ending),
+    /// It is a session's that was here already.
+    Back,
 }
 
 /// Runs the command.
@@ -217,6 +188,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                     Came::Guest(ending) if once || leaving => return Ok(ending),
                     Came::Guest(ending) => here.voice.tell(What::Outcome(ending)),
                     Came::Nothing(ending) => here.voice.warn(ending.line()),
+                    Came::Back => {}
                 }
                 if leaving && sessions.is_empty() {
                     return Ok(stopped());

@@ -1,8 +1,6 @@
 //! From an admitted guest to one on its way: the lanes come, QEMU is connected, the threads start.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sealift::event::{Admitted, Guest, Peer, Stage, What};
 use sealift::outcome::{Ending, Teller};
@@ -10,21 +8,19 @@ use sealift_identity::Side;
 use sealift_identity::journal::About;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Sender};
-use sealift_net::inbound::{Inbound, Lane, Placed, Placement, Plan, Standing, Way};
-use sealift_net::lane;
+use sealift_net::inbound::{Inbound, Lane, Placed, Placement, Plan, Standing};
 use sealift_precopy::VersionMap;
 use sealift_seal::Receiver;
 use sealift_session::control::{
-    Direction, ErrorKind, Failure, Fault, Frame, LaneToken, LaneTokens, Message, Received, Role,
-    SessionId,
+    ErrorKind, Failure, Fault, Frame, LaneTokens, Message, Received, Role, SessionId,
 };
 use sealift_session::handoff::ReceiverHandoff;
 use sealift_session::handoff::receiver::Terms;
 use sealift_session::handshake::Agreed;
-use sealift_session::lane::LaneHello;
-use tokio::sync::{OwnedMutexGuard, mpsc};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
+use super::comeback::{Comeback, Kept};
+use super::line::Line;
 use super::placer::{self, Beside, Placer, Pongs};
 use super::reached::Reached;
 use super::reins::Reins;
@@ -32,14 +28,11 @@ use super::relay::Relay;
 use super::session::{Session, Sources};
 use super::story::Story;
 use super::target::Taken;
-use super::{Here, Visitor, qemu_says};
+use super::{Here, Visitor, lanes, qemu_says};
 use crate::ending::{failure, failure_of};
 use crate::journals::Journals;
 use crate::memory::Memory;
 use crate::tie::{FAREWELL, Tie};
-
-/// How long lanes may take to come.
-const LANES_WITHIN: Duration = Duration::from_secs(30);
 
 /// A guest that was admitted.
 pub(super) struct Arriving {
@@ -53,8 +46,6 @@ pub(super) struct Arriving {
     pub(super) peer: Peer,
     /// What was given to the source for its lanes.
     pub(super) tokens: LaneTokens,
-    /// What the source said about the guest before all lanes had come.
-    pub(super) early: Option<Message>,
 }
 
 impl Arriving {
@@ -69,15 +60,15 @@ impl Arriving {
             opened = self.lanes(&mut agreed) => opened,
             Some(()) = cancel.recv() => Err(cancelled()),
         };
-        self.here.rooms.leave(session);
+        let here = Arc::clone(&self.here);
         let begun = match opened {
-            Ok(lanes) => self.begin(agreed, lanes, cancel).await,
+            Ok((lanes, early)) => self.begin(agreed, lanes, early, cancel).await,
             Err(failed) => {
                 self.put_back(session).await;
                 Err((failed, self.sender, vec![]))
             }
         };
-        match begun {
+        let ending = match begun {
             Ok((session, sources)) => session.run(sources).await,
             Err((told, sender, lanes)) => {
                 let ending = Ending::failed(Role::Receiver, &told, Teller::Us);
@@ -87,7 +78,9 @@ impl Arriving {
                 drop(lanes);
                 ending
             }
-        }
+        };
+        here.rooms.leave(session);
+        ending
     }
 
     /// QEMU was not connected, and waits on.
@@ -95,95 +88,18 @@ impl Arriving {
         self.taken.put_back(&self.here.voice.of(session)).await;
     }
 
-    /// Waits until each lane has come and its first epoch was announced.
-    async fn lanes(&mut self, agreed: &mut Agreed<Receiver>) -> Result<Vec<Lane>, Failure> {
+    /// Waits until each lane has come.
+    async fn lanes(
+        &mut self,
+        agreed: &mut Agreed<Receiver>,
+    ) -> Result<(Vec<Lane>, Vec<Received>), Failure> {
         let key = agreed
             .keyed
             .lane_hello_key()
             .map_err(|error| failure_of(ErrorKind::Internal, Fault::Receiver, &error))?;
-        let unused = self.tokens.as_slice().iter();
-        let mut waiting: BTreeMap<u8, LaneToken> =
-            unused.map(|token| (token.lane(), token.clone())).collect();
-        let wanted = waiting.len();
-        let mut epochs = BTreeMap::new();
-        let mut streams = BTreeMap::new();
-        let deadline = Instant::now() + LANES_WITHIN;
-        while streams.len() < wanted || epochs.len() < wanted {
-            let next = async {
-                tokio::select! {
-                    // A lane takes longer to get here than a word: what comes after the epochs is for the session.
-                    received = self.receiver.receive(), if self.early.is_none() => Next::Message(received),
-                    Some(visitor) = self.visitors.recv() => Next::Visitor(visitor),
-                }
-            };
-            match timeout_at(deadline, next).await {
-                Ok(Next::Message(Ok(received))) => match received.message {
-                    Message::Epoch(epoch) => {
-                        epoch.check_within(&agreed.choice).map_err(|error| {
-                            failure_of(ErrorKind::Protocol, Fault::Source, &error)
-                        })?;
-                        epochs.entry(epoch.lane()).or_insert(epoch);
-                    }
-                    Message::Failure(told) => return Err(told),
-                    change @ Message::StageChange(_) if epochs.len() == wanted => {
-                        self.early = Some(change);
-                    }
-                    other => {
-                        return Err(failure(
-                            ErrorKind::Protocol,
-                            Fault::Source,
-                            &format!(
-                                "the source sent {} before its lanes were open",
-                                other.kind()
-                            ),
-                        ));
-                    }
-                },
-                Ok(Next::Message(Err(error))) => {
-                    return Err(failure_of(ErrorKind::Timeout, Fault::Network, &error));
-                }
-                Ok(Next::Visitor((stream, hello))) => {
-                    // Whoever cannot prove it is closed without a word, and changes nothing.
-                    let proven = LaneHello::parse(&hello).ok().and_then(|hello| {
-                        let token = waiting.get(&hello.lane())?;
-                        hello.prove(&key, token).ok()
-                    });
-                    if let Some(proven) = proven
-                        && proven.direction() == Direction::SourceToReceiver
-                    {
-                        waiting.remove(&proven.lane());
-                        let stream = lane::blocking(stream).map_err(|error| {
-                            failure_of(ErrorKind::Resources, Fault::Receiver, &error)
-                        })?;
-                        streams.insert(proven.lane(), stream);
-                    }
-                }
-                Err(_) => {
-                    return Err(failure(
-                        ErrorKind::Timeout,
-                        Fault::Network,
-                        &format!(
-                            "{} of {wanted} lanes came within {} s: is the port open for further connections?",
-                            streams.len(),
-                            LANES_WITHIN.as_secs()
-                        ),
-                    ));
-                }
-            }
-        }
-        streams
-            .into_iter()
-            .filter_map(|(number, stream)| Some((stream, *epochs.get(&number)?)))
-            .map(|(stream, epoch)| {
-                let opener = agreed.keyed.opener(epoch.lane(), epoch.epoch());
-                opener
-                    .map(|opener| Lane {
-                        way: Way::Peer(stream),
-                        opener,
-                    })
-                    .map_err(|error| failure_of(ErrorKind::Protocol, Fault::Source, &error))
-            })
-            .collect()
+        let (receiver, visitors) = (&mut self.receiver, &mut self.visitors);
+        let gathered = lanes::gather(receiver, visitors, &self.tokens, &agreed.choice, &key);
+        gathered.await?.open(&mut agreed.keyed)
     }
 
     /// Connects QEMU and starts the threads.
@@ -191,6 +107,7 @@ impl Arriving {
         mut self,
         agreed: Agreed<Receiver>,
         lanes: Vec<Lane>,
+        early: Vec<Received>,
         cancel: mpsc::Receiver<()>,
     ) -> Result<(Session, Sources), (Failure, Sender, Vec<Lane>)> {
         let about = About {
@@ -227,6 +144,13 @@ impl Arriving {
             verify: agreed.offer.verify_full,
         });
         let reached = self.taken.reached.take().unwrap_or_default();
+        let (line, comebacks) = match self.line(&agreed) {
+            Ok(line) => line,
+            Err(why) => {
+                journal.end(true).await;
+                return Err((why, self.sender, lanes));
+            }
+        };
         let story = self.story(&agreed, &reached);
         let memory = Memory::of(&agreed.admission.blocks, agreed.digest);
         let choice = agreed.choice.clone();
@@ -284,7 +208,9 @@ impl Arriving {
         );
         let session = Session {
             tie: Tie::new(self.sender, self.receiver, Role::Source),
-            early: self.early,
+            early,
+            line,
+            visitors: Arc::new(Mutex::new(self.visitors)),
             inbound,
             placed,
             reins,
@@ -302,8 +228,28 @@ impl Arriving {
             qemu: from_qemu,
             looks,
             cancel,
+            comebacks,
         };
         Ok((session, sources))
+    }
+
+    /// Lets the source come back, if it wants to.
+    fn line(&self, agreed: &Agreed<Receiver>) -> Result<(Line, mpsc::Receiver<Comeback>), Failure> {
+        let (comebacks, coming) = mpsc::channel(1);
+        if !agreed.offer.resume_for.is_zero() {
+            let resumption = agreed
+                .keyed
+                .resumption()
+                .map_err(|error| failure_of(ErrorKind::Internal, Fault::Receiver, &error))?;
+            let kept = Kept {
+                identity: self.peer.name.clone(),
+                suite: agreed.suite,
+                resumption,
+                comebacks,
+            };
+            self.here.rooms.keep(agreed.session, kept);
+        }
+        Ok((Line::new(agreed.offer.resume_for), coming))
     }
 
     fn story(&self, agreed: &Agreed<Receiver>, reached: &Reached) -> Story {
@@ -331,12 +277,6 @@ impl Arriving {
         }));
         story
     }
-}
-
-/// What comes first while lanes are awaited.
-enum Next {
-    Message(Result<Received, Error>),
-    Visitor(Visitor),
 }
 
 /// Pages of each block.

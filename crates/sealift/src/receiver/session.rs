@@ -10,26 +10,32 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealift::event::What;
 use sealift::outcome::Ending;
 use sealift_net::inbound::{self, Inbound, Placed};
 use sealift_session::control::{
-    Bytes, Choice, ErrorKind, Failure, Fault, Message, Placing, wire::Progress,
+    Bytes, Choice, ErrorKind, Failure, Fault, Frame, Message, Placing, Received, Resume,
+    wire::Progress,
 };
 use sealift_session::handoff::receiver::{
     self as handoff, Action, Event, Outcome, ReceiverHandoff,
 };
 use sealift_session::handoff::{Drain, Step, Wait};
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
+use super::comeback::Comeback;
+use super::line::{Back, Line};
 use super::placer;
 use super::qemu_says::Says;
 use super::reached::Reached;
 use super::reins::Reins;
 use super::relay;
 use super::story::Story;
+use super::{Visitor, lanes};
 use crate::clock::{Armed, ticks};
 use crate::ending::{failure, failure_of};
 use crate::fault;
@@ -47,7 +53,10 @@ const TELL: Duration = Duration::from_secs(1);
 pub(crate) struct Session {
     pub(crate) tie: Tie,
     /// What the source said before the session had begun.
-    pub(crate) early: Option<Message>,
+    pub(crate) early: Vec<Received>,
+    pub(super) line: Line,
+    /// Connections that want to be lanes.
+    pub(super) visitors: Arc<Mutex<mpsc::Receiver<Visitor>>>,
     pub(crate) inbound: Inbound,
     pub(crate) placed: Placed,
     pub(crate) reins: Reins,
@@ -70,11 +79,15 @@ pub(crate) struct Sources {
     pub(crate) looks: mpsc::UnboundedReceiver<Result<Seen, sealift_qemu::Error>>,
     /// The operator wants it to end.
     pub(crate) cancel: mpsc::Receiver<()>,
+    /// The source, when it comes back.
+    pub(super) comebacks: mpsc::Receiver<Comeback>,
 }
 
 /// Something that has happened.
 enum Happened {
     Said(Result<Option<Message>, Failure>),
+    ComesBack(Comeback),
+    Back(Result<Back, Failure>),
     Inbound(inbound::Event),
     Relay(relay::Event),
     Placer(placer::Event),
@@ -107,13 +120,16 @@ impl Session {
             at_barrier: None,
         };
         let mut ticks = ticks(TICK);
-        if let Some(early) = self.early.take()
-            && let Some(outcome) = self.happened(&mut going, Happened::Said(Ok(Some(early))))
-        {
+        let early = std::mem::take(&mut self.early);
+        if let Some(outcome) = self.said(&mut going, early) {
             return self.finish(outcome, &mut sources.cancel).await;
         }
         loop {
-            let deadline = going.deadline;
+            // Nobody can be late while nobody can be heard.
+            let own = |armed: &Armed| armed.is(Wait::Continued) || armed.is(Wait::Killed);
+            let deadline = going
+                .deadline
+                .filter(|armed| !self.line.is_down() || own(armed));
             let happened = tokio::select! {
                 // What the peer can bring about as often as it likes comes last.
                 biased;
@@ -127,6 +143,8 @@ impl Session {
                 Some(event) = sources.relay.recv() => Happened::Relay(event),
                 Some(event) = sources.placer.recv() => Happened::Placer(event),
                 Some(event) = sources.inbound.recv() => Happened::Inbound(event),
+                Some(comeback) = sources.comebacks.recv() => Happened::ComesBack(comeback),
+                back = self.line.back() => Happened::Back(back),
                 said = self.tie.hear() => Happened::Said(said),
             };
             if let Some(outcome) = self.happened(&mut going, happened) {
@@ -138,7 +156,11 @@ impl Session {
     fn happened(&mut self, going: &mut Going, happened: Happened) -> Option<Outcome> {
         let event = match happened {
             Happened::Said(Ok(message)) => message.and_then(|message| self.message(message)),
-            Happened::Said(Err(why)) => Some(Event::Lost(why)),
+            Happened::Said(Err(why)) => self.broke(why),
+            Happened::ComesBack(comeback) => self.comes_back(comeback),
+            Happened::Back(Ok(back)) => return self.back(going, back),
+            // It may try again.
+            Happened::Back(Err(_)) => None,
             Happened::Inbound(event) => self.inbound(event),
             Happened::Relay(event) => self.relay(going, event),
             Happened::Placer(event) => self.placer(event),
@@ -185,7 +207,7 @@ impl Session {
             }
             Message::Verification(verification) => Some(Event::PeerVerification(verification)),
             Message::Failure(why) => Some(Event::Lost(why)),
-            Message::Progress(_) | Message::Void(_) => None,
+            Message::Progress(_) => None,
             other => Some(Event::Failed(failure(
                 ErrorKind::Protocol,
                 Fault::Source,
@@ -196,24 +218,26 @@ impl Session {
 
     fn inbound(&mut self, event: inbound::Event) -> Option<Event> {
         match event {
-            inbound::Event::Placed => {
-                while let Some(ranges) = self.placed.take_ranges() {
-                    if let Some(lost) = self.say(Message::Acknowledgement(ranges)) {
-                        return Some(lost);
-                    }
-                }
-                None
-            }
+            inbound::Event::Placed => self.acknowledge(),
             // The source has closed it, or the link has broken: which, the control channel will say.
             inbound::Event::LaneLost { error: None, .. } => None,
             inbound::Event::LaneLost {
                 lane,
                 error: Some(error),
-            } => Some(Event::Failed(failure(
-                ErrorKind::Timeout,
-                Fault::Network,
-                &format!("lane {lane} broke: {error}"),
-            ))),
+            } => {
+                // What does not open was changed on the way.
+                let kind = match error.kind() {
+                    io::ErrorKind::InvalidData => ErrorKind::Integrity,
+                    _ => ErrorKind::Timeout,
+                };
+                let why = format!("lane {lane} broke: {error}");
+                let why = failure(kind, Fault::Network, &why);
+                match self.broke(why) {
+                    // The control channel stands: the source is told.
+                    Some(Event::Lost(why)) => Some(Event::Failed(why)),
+                    other => other,
+                }
+            }
             inbound::Event::Broken(broken) => {
                 let (kind, fault) = match &broken {
                     inbound::Broken::Seal(_)
@@ -252,7 +276,132 @@ impl Session {
         }
     }
 
-    fn placer(&self, event: placer::Event) -> Option<Event> {
+    /// Tells the source what is in place.
+    fn acknowledge(&mut self) -> Option<Event> {
+        while let Some(ranges) = self.placed.take_ranges() {
+            if let Some(lost) = self.say(Message::Acknowledgement(ranges)) {
+                return Some(lost);
+            }
+        }
+        None
+    }
+
+    /// A connection is gone: then all are, and the source is waited for. The event is that it is not.
+    fn broke(&mut self, why: Failure) -> Option<Event> {
+        if self.line.is_down() {
+            return None;
+        }
+        if self.handoff.stage() == handoff::Stage::Over || !self.line.broke(&why) {
+            return Some(Event::Lost(why));
+        }
+        self.tie.cut();
+        self.inbound.interrupt();
+        self.story.interrupted(&why);
+        None
+    }
+
+    /// The source is at the door again, and has proven that it is the one: whatever is left of its connections is given up for the new one.
+    fn comes_back(&mut self, comeback: Comeback) -> Option<Event> {
+        self.tie.cut();
+        self.inbound.interrupt();
+        self.line.comes_back();
+        let Comeback {
+            sender,
+            receiver,
+            keys,
+            theirs,
+            peer,
+        } = comeback;
+        let (lowest, seen) = self.inbound.seen();
+        self.placed.tell_again(theirs.lowest);
+        let internal = |error: &(dyn std::error::Error + 'static)| {
+            Some(Event::Failed(failure_of(
+                ErrorKind::Internal,
+                Fault::Receiver,
+                error,
+            )))
+        };
+        let ours = match Bytes::new("Resume.seen", seen) {
+            Ok(seen) => Resume {
+                heard: self.tie.has_heard(),
+                lowest,
+                seen,
+            },
+            Err(invalid) => return internal(&invalid),
+        };
+        let tokens = match lanes::tokens(self.choice.lanes) {
+            Ok(tokens) => tokens,
+            Err(failure) => return Some(Event::Failed(failure)),
+        };
+        for message in [Message::Resume(ours), Message::LaneTokens(tokens.clone())] {
+            // A connection that is gone again is one that did not come.
+            let _ = sender.send(Frame::of(message));
+        }
+        let (visitors, choice) = (Arc::clone(&self.visitors), self.choice.clone());
+        self.line.gather(async move {
+            let key = keys
+                .lane_hello_key()
+                .map_err(|error| failure_of(ErrorKind::Internal, Fault::Receiver, &error))?;
+            let mut receiver = receiver;
+            let mut visitors = visitors.lock().await;
+            let gathered =
+                lanes::gather(&mut receiver, &mut visitors, &tokens, &choice, &key).await?;
+            Ok(Back {
+                sender,
+                receiver,
+                keys,
+                gathered,
+                heard: theirs.heard,
+                peer,
+            })
+        });
+        None
+    }
+
+    /// The source is back.
+    fn back(&mut self, going: &mut Going, back: Back) -> Option<Outcome> {
+        let Back {
+            sender,
+            receiver,
+            mut keys,
+            gathered,
+            heard,
+            peer,
+        } = back;
+        let opened = gathered.open(&mut keys).and_then(|(lanes, early)| {
+            let resumed = self.inbound.resume(keys, lanes);
+            resumed.map_err(|error| failure_of(ErrorKind::Resources, Fault::Receiver, &error))?;
+            self.tie.tie_on(sender, receiver, heard)?;
+            Ok(early)
+        });
+        let early = match opened {
+            Ok(early) => early,
+            Err(why) => {
+                let actions = self.handoff.handle(Event::Failed(why));
+                return self.act(going, actions);
+            }
+        };
+        let after = self.line.up();
+        if let Some(armed) = &mut going.deadline {
+            armed.later(after);
+        }
+        self.story.reconnected(after, &peer);
+        if let Some(event) = self.acknowledge() {
+            let actions = self.handoff.handle(event);
+            return self.act(going, actions);
+        }
+        self.said(going, early)
+    }
+
+    /// What the source said before it was listened to here.
+    fn said(&mut self, going: &mut Going, early: Vec<Received>) -> Option<Outcome> {
+        early.into_iter().find_map(|received| {
+            let said = self.tie.take(received);
+            self.happened(going, Happened::Said(said))
+        })
+    }
+
+    fn placer(&mut self, event: placer::Event) -> Option<Event> {
         match event {
             placer::Event::Placing { blocks } => {
                 for &block in &blocks {
@@ -317,8 +466,13 @@ impl Session {
     }
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
-        if let Err(why) = self.tie.tend() {
-            return Some(Event::Lost(why));
+        if let Some(lost) = self.line.gives_up() {
+            return Some(Event::Lost(lost));
+        }
+        if let Err(why) = self.tie.tend()
+            && let Some(lost) = self.broke(why)
+        {
+            return Some(lost);
         }
         if going.told.is_some_and(|told| told.elapsed() < TELL) {
             return None;
@@ -377,9 +531,10 @@ impl Session {
         None
     }
 
-    /// The connection's end is an event.
-    fn say(&self, message: Message) -> Option<Event> {
-        self.tie.say(message).err().map(Event::Lost)
+    /// The connection's end may be an event.
+    fn say(&mut self, message: Message) -> Option<Event> {
+        let said = self.tie.say(message);
+        said.err().and_then(|why| self.broke(why))
     }
 
     async fn finish(mut self, outcome: Outcome, cancel: &mut mpsc::Receiver<()>) -> Ending {

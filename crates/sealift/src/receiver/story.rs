@@ -1,9 +1,11 @@
 //! What the receiver tells its operator.
 
-use sealift::event::{Progress, Stage, Traffic, What};
+use std::time::Duration;
+
+use sealift::event::{Peer, Progress, Resumed, Stage, Traffic, What};
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift_net::inbound::Standing;
-use sealift_session::control::{Role, StageChange};
+use sealift_session::control::{Failure, Role, StageChange};
 use sealift_session::handoff::receiver::Outcome;
 
 use crate::voice::Voice;
@@ -56,6 +58,21 @@ impl Story {
             StageChange::Abort(_) | StageChange::Aborted => self.stage(Stage::Aborted),
             _ => {}
         }
+    }
+
+    /// Connections broke.
+    pub(crate) fn interrupted(&self, why: &Failure) {
+        let message = why.message.as_str().to_owned();
+        self.tell(What::Interrupted { message });
+    }
+
+    /// The source is back.
+    pub(crate) fn reconnected(&self, after: Duration, peer: &Peer) {
+        self.tell(What::Resumed(Resumed {
+            after,
+            batches_again: None,
+            address: peer.address.clone(),
+        }));
     }
 
     /// About once a second.

@@ -49,6 +49,20 @@ pub(super) fn line(what: &What, verbose: bool) -> Option<Line> {
         }
         What::Round(_) | What::Progress(_) => return None,
         What::Warning { message } => format!("warning: {}", Shown(message)),
+        What::Interrupted { message } => {
+            format!("interrupted: {}; the guest runs on", Shown(message))
+        }
+        What::Resumed(resumed) => {
+            let (after, address) = (span(resumed.after), Shown(&resumed.address));
+            let mut text = format!("resumed after {after}, with {address}");
+            if let Some(again) = resumed.batches_again {
+                append(
+                    &mut text,
+                    format_args!("; {} batches go again", grouped(again)),
+                );
+            }
+            text
+        }
         What::Blackout(blackout) => format!("the guest stood still for {blackout}"),
         What::Verification(verification) => format!("verified: {verification}"),
         What::Report(report) => return Some(Line::Result(report.to_string())),

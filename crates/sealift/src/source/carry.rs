@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  control channel ─┐
+//!  line ────────────┤
 //!  outbound ────────┤                     ┌─▶ control channel
 //!  ingest ──────────┼─▶ Happened ─▶ Event ─▶ SourceHandoff ─▶ Action ─┼─▶ return path, QMP
 //!  QMP ─────────────┤                     └─▶ journal
@@ -26,11 +27,13 @@ use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::ingest;
+use super::line::Line;
 use super::pace::Pace;
 use super::pipeline::Sources;
 use super::reins::Reins;
 use super::return_path::Said;
 use super::story::Story;
+use super::way_back::{Back, Has};
 use crate::clock::{Armed, now_ns, ticks};
 use crate::ending::{failure, failure_of};
 use crate::journals::{Journals, Settled};
@@ -47,6 +50,7 @@ const TELL: Duration = Duration::from_millis(200);
 /// Everything that a guest on its way needs.
 pub(crate) struct Carry {
     pub(crate) tie: Tie,
+    pub(super) line: Line,
     pub(crate) outbound: Outbound,
     pub(crate) reins: Reins,
     pub(crate) handoff: SourceHandoff,
@@ -59,6 +63,7 @@ pub(crate) struct Carry {
 /// Something that has happened.
 enum Happened {
     Said(Result<Option<Message>, Failure>),
+    Back(Result<Back, Failure>),
     Outbound(outbound::Event),
     Ingest(ingest::Event),
     Seen(Result<Seen, sealift_qemu::Error>),
@@ -74,6 +79,8 @@ struct Going {
     under_way: UnderWay<Event>,
     told: Instant,
     deadline: Option<Armed>,
+    /// Since when the guest stands still.
+    stopped: Option<Instant>,
 }
 
 impl Carry {
@@ -89,6 +96,7 @@ impl Carry {
             under_way,
             told: Instant::now(),
             deadline: None,
+            stopped: None,
         };
         let mut ticks = ticks(TICK);
         self.story.stage(Stage::PreCopy);
@@ -97,7 +105,10 @@ impl Carry {
             if let Some(outcome) = outcome {
                 return self.finish(outcome).await;
             }
-            let deadline = going.deadline;
+            // Nobody can be late while nobody can be heard; but the receiver is not waited for by an end that has given up.
+            let deadline = going
+                .deadline
+                .filter(|armed| !self.line.is_down() || armed.is(Wait::Aborted));
             let happened = tokio::select! {
                 // What the peer can bring about as often as it likes comes last.
                 biased;
@@ -109,6 +120,7 @@ impl Carry {
                 _ = ticks.tick() => Happened::Tick,
                 Some(event) = sources.ingest.recv() => Happened::Ingest(event),
                 Some(event) = sources.outbound.recv() => Happened::Outbound(event),
+                back = self.line.back() => Happened::Back(back),
                 said = self.tie.hear() => Happened::Said(said),
             };
             outcome = self.happened(&mut going, happened);
@@ -121,7 +133,9 @@ impl Carry {
             Happened::Said(Ok(message)) => {
                 events.extend(message.and_then(|message| self.message(message)));
             }
-            Happened::Said(Err(why)) => events.push(Event::Lost(why)),
+            Happened::Said(Err(why)) => events.extend(self.broke(why)),
+            Happened::Back(Ok(back)) => events.extend(self.back(going, back)),
+            Happened::Back(Err(why)) => events.push(Event::Lost(self.line.lost(&why))),
             Happened::Outbound(event) => events.extend(self.outbound(going, event)),
             Happened::Ingest(event) => events.extend(self.ingest(going, event)),
             Happened::Seen(Ok(seen)) => events.extend(self.seen(seen)),
@@ -173,7 +187,7 @@ impl Carry {
                 None
             }
             // For display at that end, or of a later version.
-            Message::Progress(_) | Message::LaneTokens(_) | Message::Void(_) => None,
+            Message::Progress(_) | Message::LaneTokens(_) => None,
             other => Some(Event::Failed(failure(
                 ErrorKind::Protocol,
                 Fault::Receiver,
@@ -227,12 +241,15 @@ impl Carry {
                     ))),
                 }
             }
-            // The control channel stands: the receiver is told.
-            outbound::Event::LaneLost { lane, error } => Some(Event::Failed(failure(
-                ErrorKind::Timeout,
-                Fault::Network,
-                &format!("lane {lane} broke: {error}"),
-            ))),
+            outbound::Event::LaneLost { lane, error } => {
+                let why = format!("lane {lane} broke: {error}");
+                let why = failure(ErrorKind::Timeout, Fault::Network, &why);
+                match self.broke(why) {
+                    // The control channel stands: the receiver is told.
+                    Some(Event::Lost(why)) => Some(Event::Failed(why)),
+                    other => other,
+                }
+            }
             // Of a QEMU that dies the memory goes first.
             outbound::Event::Broken(broken @ outbound::Broken::Memory(_)) => {
                 let why = failure(ErrorKind::Qemu, Fault::Source, &broken.to_string());
@@ -246,15 +263,15 @@ impl Carry {
         }
     }
 
-    fn ingest(&mut self, going: &Going, event: ingest::Event) -> Vec<Event> {
+    fn ingest(&mut self, going: &mut Going, event: ingest::Event) -> Vec<Event> {
         match event {
-            ingest::Event::Stopping => self.stopped(),
+            ingest::Event::Stopping => self.stopped(going),
             ingest::Event::Distrusted { block, why } => {
                 self.story.distrusted(&block, &why);
                 vec![]
             }
             ingest::Event::RamEnded { batches, versions } => {
-                let mut events = self.stopped();
+                let mut events = self.stopped(going);
                 events.push(Event::Drained(Drain {
                     batches,
                     version_map: versions,
@@ -294,10 +311,11 @@ impl Carry {
     }
 
     /// The guest has stopped, if that was not known.
-    fn stopped(&mut self) -> Vec<Event> {
+    fn stopped(&mut self, going: &mut Going) -> Vec<Event> {
         if self.handoff.stage() != handoff::Stage::PreCopy {
             return vec![];
         }
+        going.stopped = Some(Instant::now());
         self.reins.hurry();
         self.story.stage(Stage::StopAndCopy);
         let at_ns = now_ns();
@@ -371,7 +389,76 @@ impl Carry {
             going.told = Instant::now();
             self.story.progress(&standing, &self.pace);
         }
-        self.tie.tend().err().map(Event::Lost)
+        if let Some(given_up) = self.gives_up(going) {
+            return Some(given_up);
+        }
+        let tended = self.tie.tend();
+        tended.err().and_then(|why| self.broke(why))
+    }
+
+    /// The guest stands still, nothing is decided, and the receiver has been gone for too long for that.
+    fn gives_up(&mut self, going: &Going) -> Option<Event> {
+        use handoff::Stage as At;
+        let undecided = matches!(
+            self.handoff.stage(),
+            At::Stopped | At::Drained | At::Intending
+        );
+        let stopped = going.stopped.filter(|_| undecided && self.line.is_down())?;
+        self.line.gives_up(stopped.elapsed()).map(Event::Lost)
+    }
+
+    /// A connection is gone: then all are, and this end comes back. The event is that it cannot.
+    fn broke(&mut self, why: Failure) -> Option<Event> {
+        if self.line.is_down() {
+            return None;
+        }
+        let has = Has {
+            heard: self.tie.has_heard(),
+            lowest: self.outbound.lowest_unacknowledged(),
+        };
+        if self.handoff.stage() == handoff::Stage::Over || !self.line.broke(&why, has) {
+            return Some(Event::Lost(why));
+        }
+        self.tie.cut();
+        self.outbound.interrupt();
+        self.story.interrupted(&why);
+        None
+    }
+
+    /// This end has come back to the receiver.
+    fn back(&mut self, going: &mut Going, back: Back) -> Option<Event> {
+        let Back {
+            sender,
+            receiver,
+            keys,
+            lanes,
+            theirs,
+            peer,
+        } = back;
+        if theirs.lowest < self.outbound.lowest_unacknowledged() {
+            return Some(Event::Lost(failure(
+                ErrorKind::Protocol,
+                Fault::Receiver,
+                "the receiver has not seen what it has acknowledged: it is not the same any more",
+            )));
+        }
+        let resumed = self
+            .outbound
+            .resume(keys, lanes, |number| theirs.has_seen(number));
+        let again = match resumed {
+            Ok(again) => again,
+            Err(error) => {
+                let why = failure_of(ErrorKind::Internal, Fault::Source, &error);
+                return Some(Event::Failed(why));
+            }
+        };
+        let after = self.line.up();
+        if let Some(armed) = &mut going.deadline {
+            armed.later(after);
+        }
+        self.story.reconnected(after, again, &peer);
+        let tied = self.tie.tie_on(sender, receiver, theirs.heard);
+        tied.err().and_then(|why| self.broke(why))
     }
 
     /// Does what is to be done about a guest that does not converge.
@@ -431,9 +518,10 @@ impl Carry {
         None
     }
 
-    /// The connection's end is an event.
-    fn say(&self, message: Message) -> Option<Event> {
-        self.tie.say(message).err().map(Event::Lost)
+    /// The connection's end may be an event.
+    fn say(&mut self, message: Message) -> Option<Event> {
+        let said = self.tie.say(message);
+        said.err().and_then(|why| self.broke(why))
     }
 
     async fn finish(mut self, mut outcome: Outcome) -> Ending {

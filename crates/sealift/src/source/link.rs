@@ -18,10 +18,10 @@ use sealift_net::outbound::{Lane, Way};
 use sealift_net::target::Target;
 use sealift_net::{Error, lane};
 use sealift_pages::{Algorithm, Codec, PageSize};
-use sealift_seal::{Seed, Source, Suite};
+use sealift_seal::{Keyed, Seed, Source, Suite};
 use sealift_session::control::{
-    Admission, Direction, Distinct, Epoch, ErrorKind, Fault as Blame, Frame, Invalid, LaneCount,
-    Message, MirrorBudget, Offer, SessionId, Text,
+    Admission, Choice, Direction, Distinct, Epoch, ErrorKind, Fault as Blame, Frame, Invalid,
+    LaneCount, Message, MirrorBudget, Offer, SessionId, Text,
 };
 use sealift_session::handshake::source::{Greeting, Negotiated, Request};
 use sealift_session::handshake::{Agreed, Failed, Reason};
@@ -41,7 +41,7 @@ const LANES_AT_ONCE: usize = 4;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the source wants of the receiver.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) target: Target,
     /// What the receiver's certificate must name: the target's host, unless the operator said otherwise.
@@ -50,6 +50,7 @@ pub(crate) struct Order {
     pub(crate) suites: Vec<Suite>,
     pub(crate) verify_full: bool,
     pub(crate) shares: Shares,
+    pub(crate) resume_for: Duration,
 }
 
 /// A control channel, and who is at its other end.
@@ -59,15 +60,15 @@ pub(crate) struct Link {
     pub(crate) receiver: Receiver,
     pub(crate) address: SocketAddr,
     pub(crate) peer: Peer,
+    /// Whom its certificate names.
+    pub(crate) identity: String,
 }
 
-/// Connects and agrees on how, not yet on what.
-pub(crate) async fn negotiate(
+/// Connects, and learns who is there.
+pub(crate) async fn connect(
     order: &Order,
     pki: &Pki,
-    session: SessionId,
-    page_size: PageSize,
-) -> Result<(Link, Negotiated), Ending> {
+) -> Result<(Link, sealift_session::handshake::Secured), Ending> {
     let name = ServerName::try_from(order.peer_name.clone()).map_err(|_| {
         Ending::new(
             Kind::Usage,
@@ -93,7 +94,7 @@ pub(crate) async fn negotiate(
         peer_certificate: identity.certificate.clone(),
     };
     let (sender, receiver) = secured.split();
-    let mut link = Link {
+    let link = Link {
         sender,
         receiver,
         address,
@@ -102,7 +103,19 @@ pub(crate) async fn negotiate(
             fingerprint: identity.fingerprint.clone(),
             address: address.to_string(),
         },
+        identity: identity.to_string(),
     };
+    Ok((link, seen))
+}
+
+/// Connects and agrees on how, not yet on what.
+pub(crate) async fn negotiate(
+    order: &Order,
+    pki: &Pki,
+    session: SessionId,
+    page_size: PageSize,
+) -> Result<(Link, Negotiated), Ending> {
+    let (mut link, seen) = connect(order, pki).await?;
     let request = request(order, session, page_size).map_err(|invalid| own(&invalid))?;
     let (greeting, frames) = Greeting::new(seen, request);
     for frame in frames {
@@ -135,6 +148,7 @@ fn request(order: &Order, session: SessionId, page_size: PageSize) -> Result<Req
             page_size,
             mirror: MirrorBudget::new(contents - windows, 0, windows)?,
             verify_full: order.verify_full,
+            resume_for: order.resume_for,
         },
     })
 }
@@ -183,7 +197,9 @@ impl Link {
     pub(crate) async fn open_lanes(
         &mut self,
         pki: &Pki,
-        agreed: &mut Agreed<Source>,
+        session: SessionId,
+        choice: &Choice,
+        keys: &mut Keyed<Source>,
     ) -> Result<Vec<Lane>, Ending> {
         let tokens = match self.next(pki).await?.message {
             Message::LaneTokens(tokens) => tokens,
@@ -194,9 +210,8 @@ impl Link {
             }
         };
         tokens
-            .check_within(&agreed.choice)
+            .check_within(choice)
             .map_err(|invalid| Ending::because(Kind::StillAtSource, &invalid).fault(Fault::Peer))?;
-        let (session, keys) = (agreed.session, &mut agreed.keyed);
         let key = keys.lane_hello_key().map_err(|error| broken(&error))?;
         let mut lanes = Vec::new();
         for tokens in tokens.as_slice().chunks(LANES_AT_ONCE) {
@@ -223,14 +238,17 @@ impl Link {
         Ok(lanes)
     }
 
-    fn send(&self, frame: Frame, pki: &Pki) -> Result<(), Ending> {
+    pub(super) fn send(&self, frame: Frame, pki: &Pki) -> Result<(), Ending> {
         let at = self.address.to_string();
         self.sender
             .send(frame)
             .map_err(|error| lost(&error, pki, &at))
     }
 
-    async fn next(&mut self, pki: &Pki) -> Result<sealift_session::control::Received, Ending> {
+    pub(super) async fn next(
+        &mut self,
+        pki: &Pki,
+    ) -> Result<sealift_session::control::Received, Ending> {
         let at = self.address.to_string();
         self.receiver
             .receive_within(STEP_WITHIN)
@@ -270,7 +288,7 @@ pub(crate) fn lost(error: &Error, pki: &Pki, peer: &str) -> Ending {
             Ending::because(Kind::StillAtSource, error).fault(Fault::Network)
         }
         Error::Frame(_) => Ending::because(Kind::StillAtSource, error).fault(Fault::Peer),
-        Error::Thread(_) | Error::Listen { .. } => {
+        Error::Thread(_) | Error::Listen { .. } | Error::Resealing(_) => {
             Ending::because(Kind::StillAtSource, error).fault(Fault::ThisHost)
         }
         Error::Closed | Error::Silent(_) | Error::Stuck => {

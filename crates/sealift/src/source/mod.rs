@@ -16,6 +16,7 @@ mod filling;
 mod guest;
 mod ingest;
 mod intake;
+mod line;
 mod link;
 mod migrate;
 mod outlet;
@@ -34,6 +35,7 @@ mod story;
 mod tail;
 mod throttle;
 mod trust;
+mod way_back;
 mod window;
 
 use std::path::PathBuf;
@@ -69,6 +71,7 @@ use crate::{ending, journals, random};
 use access::Found;
 use carry::Carry;
 use guest::Asked;
+use line::Line;
 use link::{Link, Order};
 use pipeline::Pipeline;
 use prologue::{NoPrologue, Prologue};
@@ -76,6 +79,7 @@ use reins::Reins;
 use return_path::ReturnPath;
 use shares::Shares;
 use story::{Facts, Story};
+use way_back::WayBack;
 
 pub(crate) use link::seed;
 pub(crate) use migrate::run as migrate;
@@ -88,11 +92,13 @@ const LANES: u16 = 2;
 
 /// What both commands are told.
 pub(crate) struct Way {
-    pki: Pki,
+    pki: Arc<Pki>,
     order: Order,
     journals: PathBuf,
     voice: Voice,
     max_downtime: Duration,
+    /// How long a broken link may keep the guest from running.
+    max_blackout: Duration,
     if_not_converging: IfNotConverging,
     /// The guest's name, when QEMU cannot be asked.
     name: Option<String>,
@@ -120,7 +126,7 @@ impl Way {
         };
         let lanes = u32::from(transfer.lanes.unwrap_or(LANES));
         Ok(Self {
-            pki: Pki::for_source(pki).map_err(|error| ending::of_pki(&error))?,
+            pki: Arc::new(Pki::for_source(pki).map_err(|error| ending::of_pki(&error))?),
             order: Order {
                 target: Target::new(to.host().to_owned(), to.port()),
                 peer_name: peer_name.to_owned(),
@@ -128,10 +134,12 @@ impl Way {
                 suites: transfer.suites(),
                 verify_full: transfer.verify == Verify::Full,
                 shares: Shares::new(transfer.memory_budget, crate::processors()),
+                resume_for: transfer.resume_for(),
             },
             journals: journals::directory(journal).map_err(|error| host(&error))?,
             voice: Voice::of_command(reporter),
             max_downtime: transfer.max_downtime(),
+            max_blackout: transfer.max_blackout(),
             if_not_converging: transfer.if_not_converging.into(),
             name: None,
             keep: true,
@@ -364,7 +372,10 @@ async fn agree(
         access: found.access,
         access_reason: found.reason.clone(),
     }));
-    let lanes = link.open_lanes(&way.pki, &mut agreed).await?;
+    let choice = agreed.choice.clone();
+    let lanes = link
+        .open_lanes(&way.pki, session, &choice, &mut agreed.keyed)
+        .await?;
     Ok(Ready {
         session,
         started,
@@ -429,6 +440,13 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
             None => Completion::ByClose,
         },
     };
+    let way_back = match way_back(way, &link, &agreed) {
+        Ok(way_back) => way_back,
+        Err(ending) => {
+            journal.end(true).await;
+            return ending;
+        }
+    };
     let pipeline = Pipeline {
         prologue,
         page_size,
@@ -444,6 +462,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         bandwidth: way.bandwidth,
         shares: way.order.shares,
         compression: Compression::Adaptive,
+        keeps: way_back.is_some(),
         asked: monitor.is_some(),
         watch_for_the_end: false,
         voice: way.voice.of(session),
@@ -466,6 +485,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
     );
     let carry = Carry {
         tie: Tie::new(link.sender, link.receiver, Role::Receiver),
+        line: Line::new(way_back, way.max_blackout),
         outbound,
         reins,
         handoff,
@@ -475,6 +495,29 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         signals,
     };
     carry.run(sources, looks, begun).await
+}
+
+/// How to come back when connections break; none where nobody wants to.
+fn way_back(
+    way: &Way,
+    link: &Link,
+    agreed: &Agreed<sealift_seal::Source>,
+) -> Result<Option<WayBack>, Ending> {
+    if way.order.resume_for.is_zero() {
+        return Ok(None);
+    }
+    let resumption = agreed.keyed.resumption();
+    let resumption = resumption
+        .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost))?;
+    Ok(Some(WayBack {
+        order: way.order.clone(),
+        pki: Arc::clone(&way.pki),
+        session: agreed.session,
+        suite: agreed.suite,
+        choice: agreed.choice.clone(),
+        resumption,
+        identity: link.identity.clone(),
+    }))
 }
 
 /// Why the hand-off is not managed, if it is not.

@@ -56,6 +56,8 @@ pub(super) struct Pipeline {
     pub(super) bandwidth: Option<u64>,
     pub(super) shares: Shares,
     pub(super) compression: Compression,
+    /// Connections may break, and others be made.
+    pub(super) keeps: bool,
     /// QEMU is asked how its migration stands.
     pub(super) asked: bool,
     /// Nobody else will say that the whole stream has come.
@@ -103,6 +105,7 @@ impl Pipeline {
                     memory: Arc::new(GuestMemory::new(Arc::clone(reach), self.page_size)),
                     engine: Engine::new(&pages, self.page_size),
                 }),
+                keeps: self.keeps,
             },
             self.lanes,
             events,

@@ -219,6 +219,7 @@ impl Save<'_> {
             bandwidth: None,
             shares: Shares::new(self.arguments.transfer.memory_budget, crate::processors()),
             compression: Compression::Level(LEVEL),
+            keeps: false,
             asked: false,
             watch_for_the_end: true,
             voice: story.voice.clone(),

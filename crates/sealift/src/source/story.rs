@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sealift::event::{
-    Access, Blackout, Full, Guest, Peer, Progress, Round, Stage, Traffic, Verification, What,
+    Access, Blackout, Full, Guest, Peer, Progress, Resumed, Round, Stage, Traffic, Verification,
+    What,
 };
 use sealift::outcome::{Ending, Fault, Kind, Teller};
 use sealift::report::{HandOff, Opaque, Pages, Records, Report};
@@ -13,7 +14,7 @@ use sealift_precopy::Why;
 use sealift_qemu::machine::Migration;
 use sealift_seal::Suite;
 use sealift_session::clock::Offset;
-use sealift_session::control::{ErrorKind, Role, StageChange};
+use sealift_session::control::{ErrorKind, Failure, Role, StageChange};
 use sealift_session::handoff::source::Outcome;
 
 use super::pace::{Outlook, Pace};
@@ -82,6 +83,21 @@ impl Story {
     /// Tells something.
     pub(crate) fn tell(&self, what: What) {
         self.voice.tell(what);
+    }
+
+    /// Connections broke.
+    pub(crate) fn interrupted(&self, why: &Failure) {
+        let message = why.message.as_str().to_owned();
+        self.voice.tell(What::Interrupted { message });
+    }
+
+    /// They are made anew, and so many batches go again.
+    pub(crate) fn reconnected(&self, after: Duration, again: u64, peer: &Peer) {
+        self.voice.tell(What::Resumed(Resumed {
+            after,
+            batches_again: Some(again),
+            address: peer.address.clone(),
+        }));
     }
 
     pub(crate) fn stage(&mut self, stage: Stage) {

@@ -198,6 +198,7 @@ fn request() -> Request {
         peer_name: Text::new("peer", RECEIVER.to_owned()).unwrap(),
         software: None,
         offer: Offer {
+            resume_for: Duration::ZERO,
             suites: Distinct::new(
                 "suites",
                 sealift_seal::Suite::ALL.map(|s| s.number()).to_vec(),

@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use sealift_pages::BLOCKS_MAX;
+use sealift_seal::Ledger;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use super::bounded::Bytes;
 use super::handshake::Choice;
 use super::invalid::{Invalid, Why, array, count, number};
 use super::wire;
@@ -44,15 +46,15 @@ impl BatchRange {
     }
 }
 
-/// `MIN` to 1,024 ranges that ascend, with a gap between each two.
+/// 1 to 1,024 ranges that ascend, with a gap between each two.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct BatchRanges<const MIN: usize>(Vec<BatchRange>);
+pub struct BatchRanges(Vec<BatchRange>);
 
-impl<const MIN: usize> BatchRanges<MIN> {
+impl BatchRanges {
     /// # Errors
     /// When there are too few or too many, or they are out of order; `field` is named in the error.
     pub fn new(field: &'static str, ranges: Vec<BatchRange>) -> Result<Self, Invalid> {
-        count(field, ranges.len(), MIN, RANGES_MAX)?;
+        count(field, ranges.len(), 1, RANGES_MAX)?;
         for (index, pair) in ranges.windows(2).enumerate() {
             // A range's last number has one behind it.
             if pair[1].first <= pair[0].last + 1 {
@@ -82,7 +84,7 @@ impl<const MIN: usize> BatchRanges<MIN> {
     }
 }
 
-impl TryFrom<wire::Acknowledgement> for BatchRanges<1> {
+impl TryFrom<wire::Acknowledgement> for BatchRanges {
     type Error = Invalid;
 
     fn try_from(wire: wire::Acknowledgement) -> Result<Self, Invalid> {
@@ -90,62 +92,59 @@ impl TryFrom<wire::Acknowledgement> for BatchRanges<1> {
     }
 }
 
-impl From<BatchRanges<1>> for wire::Acknowledgement {
-    fn from(ranges: BatchRanges<1>) -> Self {
+impl From<BatchRanges> for wire::Acknowledgement {
+    fn from(ranges: BatchRanges) -> Self {
         Self {
             ranges: ranges.to_wire(),
         }
     }
 }
 
-/// Batch numbers that never come.
+/// What an end has of a session that is taken up again.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Void {
-    ranges: BatchRanges<0>,
-    next: u64,
+pub struct Resume {
+    /// How many messages that must be heard it has heard.
+    pub heard: u64,
+    /// From the source: the lowest batch that is not acknowledged. From the receiver: the lowest that it has not seen.
+    pub lowest: u64,
+    /// From the receiver: what it has seen from there on, a bit each. The source's is empty.
+    pub seen: Bytes<0, SEEN_MAX>,
 }
 
-impl Void {
-    /// The numbers in `ranges` never come, and `next` follows.
-    ///
-    /// # Errors
-    /// When a range reaches `next`.
-    pub fn new(ranges: BatchRanges<0>, next: u64) -> Result<Self, Invalid> {
-        if let Some(range) = ranges.0.last() {
-            number("Void.next", next, range.last + 1, u64::MAX)?;
-        }
-        Ok(Self { ranges, next })
-    }
+/// A bit for each number of the window.
+const SEEN_MAX: usize = (Ledger::WINDOW / 8) as usize;
 
-    /// The numbers that never come.
+impl Resume {
+    /// Of the receiver's: whether it has seen a batch.
     #[must_use]
-    pub const fn ranges(&self) -> &BatchRanges<0> {
-        &self.ranges
-    }
-
-    /// The first number behind all that was seen, or sent.
-    #[must_use]
-    pub const fn next(&self) -> u64 {
-        self.next
+    pub fn has_seen(&self, number: u64) -> bool {
+        let Some(above) = number.checked_sub(self.lowest) else {
+            return true;
+        };
+        let byte = usize::try_from(above / 8).ok();
+        let byte = byte.and_then(|byte| self.seen.as_slice().get(byte));
+        byte.is_some_and(|byte| byte >> (above % 8) & 1 == 1)
     }
 }
 
-impl TryFrom<wire::Void> for Void {
+impl TryFrom<wire::Resume> for Resume {
     type Error = Invalid;
 
-    fn try_from(wire: wire::Void) -> Result<Self, Invalid> {
-        Self::new(
-            BatchRanges::from_wire("Void.ranges", &wire.ranges)?,
-            wire.next,
-        )
+    fn try_from(wire: wire::Resume) -> Result<Self, Invalid> {
+        Ok(Self {
+            heard: wire.heard,
+            lowest: wire.lowest,
+            seen: Bytes::new("Resume.seen", wire.seen)?,
+        })
     }
 }
 
-impl From<Void> for wire::Void {
-    fn from(void: Void) -> Self {
+impl From<Resume> for wire::Resume {
+    fn from(resume: Resume) -> Self {
         Self {
-            ranges: void.ranges.to_wire(),
-            next: void.next,
+            heard: resume.heard,
+            lowest: resume.lowest,
+            seen: resume.seen.into_vec(),
         }
     }
 }

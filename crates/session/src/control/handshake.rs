@@ -1,5 +1,7 @@
 //! From the first message to keys: `handshake.proto`.
 
+use core::time::Duration;
+
 use sealift_pages::PageSize;
 
 use super::bounded::{Bytes, Distinct, Text};
@@ -219,7 +221,12 @@ pub struct Offer {
     pub mirror: MirrorBudget,
     /// Both memories are to be read again while the guest is stopped.
     pub verify_full: bool,
+    /// For how long the source tries to come back when connections break; zero when it does not.
+    pub resume_for: Duration,
 }
+
+/// The longest that a source may want to come back for: nobody waits for longer with a guest half moved.
+pub const RESUME_FOR_MAX: Duration = Duration::from_secs(86_400);
 
 impl TryFrom<wire::Offer> for Offer {
     type Error = Invalid;
@@ -245,6 +252,11 @@ impl TryFrom<wire::Offer> for Offer {
                 })?,
             mirror: present("Offer.mirror", wire.mirror)?.try_into()?,
             verify_full: wire.verify_full,
+            resume_for: {
+                let most = u64::try_from(RESUME_FOR_MAX.as_millis()).unwrap_or(u64::MAX);
+                number("Offer.resume_for_ms", wire.resume_for_ms.into(), 0, most)?;
+                Duration::from_millis(wire.resume_for_ms.into())
+            },
         })
     }
 }
@@ -263,6 +275,7 @@ impl From<Offer> for wire::Offer {
             page_size: u32::try_from(offer.page_size.bytes()).unwrap_or(u32::MAX),
             mirror: Some(offer.mirror.into()),
             verify_full: offer.verify_full,
+            resume_for_ms: u32::try_from(offer.resume_for.as_millis()).unwrap_or(u32::MAX),
         }
     }
 }

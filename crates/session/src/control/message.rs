@@ -6,7 +6,7 @@ use super::admission::{Admission, Verdict};
 use super::bounded::Bytes;
 use super::epoch::Epoch;
 use super::failure::Failure;
-use super::flow::{BatchRanges, LaneTokens, Placing, Pong, Void};
+use super::flow::{BatchRanges, LaneTokens, Placing, Pong, Resume};
 use super::handshake::{Choice, Hello, Offer, Shares};
 use super::invalid::{Invalid, array};
 use super::redacted::Redacted;
@@ -34,9 +34,9 @@ pub enum Message {
     /// Tokens for lanes.
     LaneTokens(LaneTokens),
     /// Batches that are placed.
-    Acknowledgement(BatchRanges<1>),
-    /// Batches that never come.
-    Void(Void),
+    Acknowledgement(BatchRanges),
+    /// What this end has of a session that is taken up again.
+    Resume(Resume),
     /// A step of the session.
     StageChange(StageChange),
     /// Bytes of QEMU's return path.
@@ -69,7 +69,7 @@ impl fmt::Debug for Message {
             Self::Confirmation(value) => &Redacted(value),
             Self::LaneTokens(tokens) => tokens,
             Self::Acknowledgement(ranges) => ranges,
-            Self::Void(void) => void,
+            Self::Resume(resume) => resume,
             Self::StageChange(change) => change,
             Self::ReturnPath(data) => data,
             Self::Progress(progress) => progress,
@@ -98,7 +98,7 @@ impl Message {
             Self::Confirmation(_) => "Confirmation",
             Self::LaneTokens(_) => "LaneTokens",
             Self::Acknowledgement(_) => "Acknowledgement",
-            Self::Void(_) => "Void",
+            Self::Resume(_) => "Resume",
             Self::StageChange(_) => "StageChange",
             Self::ReturnPath(_) => "ReturnPath",
             Self::Progress(_) => "Progress",
@@ -109,6 +109,16 @@ impl Message {
             Self::Verification(_) => "Verification",
             Self::Failure(_) => "Error",
         }
+    }
+
+    /// It is said once and must be heard once, however often connections break: a [`Correspondence`](crate::correspondence::Correspondence)
+    /// keeps it.
+    #[must_use]
+    pub const fn must_be_heard(&self) -> bool {
+        matches!(
+            self,
+            Self::StageChange(_) | Self::ReturnPath(_) | Self::Placing(_) | Self::Verification(_)
+        )
     }
 
     /// A peer that does not know the kind must not go on without it.
@@ -136,7 +146,7 @@ impl TryFrom<Kind> for Message {
             }
             Kind::LaneTokens(wire) => Self::LaneTokens(wire.try_into()?),
             Kind::Acknowledgement(wire) => Self::Acknowledgement(wire.try_into()?),
-            Kind::Void(wire) => Self::Void(wire.try_into()?),
+            Kind::Resume(wire) => Self::Resume(wire.try_into()?),
             Kind::StageChange(wire) => Self::StageChange(wire.try_into()?),
             Kind::ReturnPath(wire) => Self::ReturnPath(Bytes::new("ReturnPath.data", wire.data)?),
             Kind::Progress(wire) => Self::Progress(wire),
@@ -165,7 +175,7 @@ impl From<Message> for wire::Envelope {
             }),
             Message::LaneTokens(tokens) => Kind::LaneTokens(tokens.into()),
             Message::Acknowledgement(ranges) => Kind::Acknowledgement(ranges.into()),
-            Message::Void(void) => Kind::Void(void.into()),
+            Message::Resume(resume) => Kind::Resume(resume.into()),
             Message::StageChange(change) => Kind::StageChange(change.into()),
             Message::ReturnPath(data) => Kind::ReturnPath(wire::ReturnPath {
                 data: data.into_vec(),

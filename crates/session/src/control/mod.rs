@@ -35,10 +35,11 @@ pub use admission::{Admission, RamBlock, RamBlocks, RefusalKind, Refused, Verdic
 pub use bounded::{Bytes, Distinct, Text};
 pub use epoch::{Direction, Epoch};
 pub use failure::{ErrorKind, Failure, Fault};
-pub use flow::{BatchRange, BatchRanges, LaneToken, LaneTokens, Placing, Pong, Void};
+pub use flow::{BatchRange, BatchRanges, LaneToken, LaneTokens, Placing, Pong, Resume};
 pub use frame::{Decoder, Frame, FrameError, LEN_MAX, LEN_MAX_BEFORE_HELLO, Received};
 pub use handshake::{
-    Choice, Destination, Hello, LaneCount, MirrorBudget, Offer, Role, SessionId, Shares,
+    Choice, Destination, Hello, LaneCount, MirrorBudget, Offer, RESUME_FOR_MAX, Role, SessionId,
+    Shares,
 };
 pub use invalid::{Invalid, Why};
 pub use message::Message;

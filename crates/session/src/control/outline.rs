@@ -139,9 +139,9 @@ const fn shape(kind: u64) -> Shape {
         17 => Shape(&[(6..=6, Shape(&[]))]),
         18 => Shape(&[(5..=6, Shape(&[]))]),
         19 => Shape(&[(4..=4, Shape(&[]))]),
-        // Verdict's two, and the lists of LaneTokens, Acknowledgement and Void
+        // Verdict's two, and the lists of LaneTokens and Acknowledgement
         20 => Shape(&[(1..=2, Shape(&[]))]),
-        23..=25 => Shape(&[(1..=1, Shape(&[]))]),
+        23 | 24 => Shape(&[(1..=1, Shape(&[]))]),
         // StageChange's ten, of which Abort has an Error
         26 => Shape(&[(9..=9, Shape(&[(1..=1, Shape(&[]))])), (1..=10, Shape(&[]))]),
         _ => Shape(&[]),

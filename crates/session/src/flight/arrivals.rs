@@ -15,7 +15,7 @@ use core::fmt;
 
 use sealift_seal::Ledger;
 
-use crate::control::{BatchRange, BatchRanges, Invalid, Void};
+use crate::control::{BatchRange, BatchRanges};
 
 /// Ranges in one message: as `flow.proto` bounds them.
 const RANGES_MAX: usize = 1024;
@@ -23,9 +23,9 @@ const RANGES_MAX: usize = 1024;
 /// The receiver's book of batches.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
-    /// The lowest number that was not placed, nor is void.
+    /// The lowest number that was not placed.
     next: u64,
-    /// What is placed or void above it.
+    /// What is placed above it.
     beyond: Ranges,
     /// What was placed and not acknowledged yet.
     owed: Ranges,
@@ -45,7 +45,7 @@ impl Arrivals {
     /// A batch is opened, resolved, verified and placed.
     ///
     /// # Errors
-    /// When it was before, or is void, or lies beyond the number window: the ledger was passed by.
+    /// When it was before, or lies beyond the number window: the ledger was passed by.
     pub fn placed(&mut self, number: u64) -> Result<(), AlreadyPlaced> {
         let ahead = number.checked_sub(self.next);
         if ahead.is_none_or(|ahead| ahead >= Ledger::WINDOW) || self.beyond.has(number) {
@@ -57,65 +57,32 @@ impl Arrivals {
         Ok(())
     }
 
-    /// These never come, as both ends have declared: nothing waits for them.
-    ///
-    /// # Errors
-    /// When they lie beyond the number window.
-    pub fn void(&mut self, ranges: &BatchRanges<0>) -> Result<(), AlreadyPlaced> {
-        let beyond = |range: &&BatchRange| range.last().saturating_sub(self.next) >= Ledger::WINDOW;
-        if let Some(range) = ranges.as_slice().iter().find(beyond) {
-            let number = range.last();
-            return Err(AlreadyPlaced { number });
-        }
-        for range in ranges.as_slice() {
-            if range.last() >= self.next {
-                self.beyond
-                    .insert(range.first().max(self.next), range.last());
-            }
-        }
-        self.raise();
-        Ok(())
-    }
-
     /// What was placed since this was last called; the lowest 1,024 ranges of it, and the rest the next time.
-    pub fn take_ranges(&mut self) -> Option<BatchRanges<1>> {
+    pub fn take_ranges(&mut self) -> Option<BatchRanges> {
         let ranges = self.owed.lowest();
         let taken = BatchRanges::new("Acknowledgement.ranges", ranges).ok()?;
         self.owed.drop_lowest();
         Some(taken)
     }
 
-    /// The lowest number that was neither placed nor is void: all before it is there.
+    /// The lowest number that was not placed: all before it is there.
     #[must_use]
     pub const fn next_in_order(&self) -> u64 {
         self.next
     }
 
-    /// What a receiver says when a session is taken up again: the first number behind all that was placed, and what is
-    /// missing below it. With more than 1,024 gaps what lies between the last ones is given up too.
-    ///
-    /// # Errors
-    /// None that a book can come to; the message's own bounds are checked once more.
-    pub fn gaps(&self) -> Result<Void, Invalid> {
-        let mut gaps = Vec::new();
-        let mut from = self.next;
-        for (first, last) in self.beyond.iter() {
-            gaps.push((from, first - 1));
-            from = last + 1;
-        }
-        if gaps.len() > RANGES_MAX
-            && let Some(&(_, end)) = gaps.last()
+    /// What was placed from this number on is told once more: the source may not have heard it.
+    pub fn tell_again(&mut self, from: u64) {
+        if let Some(before) = self.next.checked_sub(1)
+            && from <= before
         {
-            gaps.truncate(RANGES_MAX);
-            if let Some(last) = gaps.last_mut() {
-                last.1 = end;
+            self.owed.insert(from, before);
+        }
+        for (first, last) in self.beyond.iter() {
+            if last >= from {
+                self.owed.insert(first.max(from), last);
             }
         }
-        let gaps = gaps
-            .into_iter()
-            .map(|(first, last)| BatchRange::new(first, last));
-        let ranges = BatchRanges::new("Void.ranges", gaps.collect::<Result<_, _>>()?)?;
-        Void::new(ranges, from)
     }
 
     fn raise(&mut self) {
@@ -184,7 +151,7 @@ impl Ranges {
     }
 }
 
-/// A number that cannot be entered: it is there, is void, or lies beyond the window. A fault of this host's program, for the
+/// A number that cannot be entered: it is there, or lies beyond the window. A fault of this host's program, for the
 /// ledger refuses the peer's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AlreadyPlaced {

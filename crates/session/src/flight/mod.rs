@@ -2,15 +2,14 @@
 //!
 //! ```text
 //!  Flight     allot ─▶ allotted ── sent ─▶ sent ── acknowledge ─▶ delivered      numbers 0, 1, 2 … of the session
-//!                         └───────────── void ──────────▶ never comes
 //!
 //!     all settled          some settled                not allotted
 //!  ──────────────────┬──────────────────────────┬──────────────────▶ batch number
 //!                  lowest                      next        next - lowest ≤ 65,536
 //! ```
 //!
-//! Two bounds keep what is under way small. The number window is WIRE.md's: 65,536 from the lowest that is neither
-//! acknowledged nor void. The other is in bytes and follows the link: what is sent and not delivered makes QEMU believe in a bandwidth
+//! Two bounds keep what is under way small. The number window is WIRE.md's: 65,536 from the lowest that is not
+//! acknowledged. The other is in bytes and follows the link: what is sent and not delivered makes QEMU believe in a bandwidth
 //! that is not there, and is what the guest waits for when it has stopped. However fast the link, it stays within [`WINDOW_MAX`].
 //!
 //! That window is shared by QEMU's channels so that none starves another: with multifd the destination waits on one channel
@@ -74,7 +73,7 @@ struct Batch {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Allotted,
-    Sent { wire: u64, lane: u8, at: Duration },
+    Sent { wire: u64, at: Duration },
     Settled,
 }
 
@@ -84,7 +83,7 @@ struct Channel {
     content: u64,
 }
 
-/// What is under way: allotted, and neither delivered nor void.
+/// What is under way: allotted, and not delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Underway {
     /// Batches.
@@ -181,18 +180,11 @@ impl Flight {
     ///
     /// # Errors
     /// When it is not one that was allotted and not sent yet.
-    pub fn sent(
-        &mut self,
-        number: u64,
-        wire_bytes: u64,
-        lane: u8,
-        now: Duration,
-    ) -> Result<(), Unaccounted> {
+    pub fn sent(&mut self, number: u64, wire_bytes: u64, now: Duration) -> Result<(), Unaccounted> {
         match self.batch_mut(number) {
             Some(batch) if batch.state == State::Allotted => {
                 batch.state = State::Sent {
                     wire: wire_bytes,
-                    lane,
                     at: now,
                 };
             }
@@ -202,13 +194,13 @@ impl Flight {
         Ok(())
     }
 
-    /// Takes an acknowledgement. Numbers that were acknowledged before, or are void, are passed over.
+    /// Takes an acknowledgement. Numbers that were acknowledged before are passed over.
     ///
     /// # Errors
     /// When the peer acknowledges what was never sent; nothing is changed then.
     pub fn acknowledge(
         &mut self,
-        ranges: &BatchRanges<1>,
+        ranges: &BatchRanges,
         now: Duration,
     ) -> Result<Delivered, Unaccounted> {
         for range in ranges.as_slice() {
@@ -228,7 +220,7 @@ impl Flight {
         let mut delivered = Delivered::default();
         for range in ranges.as_slice() {
             for number in self.known(range) {
-                if let Some((batch, State::Sent { wire, at, .. })) = self.settle(number) {
+                if let Some((batch, State::Sent { wire, at })) = self.settle(number) {
                     delivered.batches += 1;
                     delivered.content = delivered.content.saturating_add(batch.content);
                     delivered.wire = delivered.wire.saturating_add(wire);
@@ -242,44 +234,31 @@ impl Flight {
         Ok(delivered)
     }
 
-    /// These never come: both ends have declared them void. Returns how many of them were under way.
-    ///
-    /// # Errors
-    /// When one was never allotted; nothing is changed then.
-    pub fn void(&mut self, ranges: &BatchRanges<0>) -> Result<u64, Unaccounted> {
-        if let Some(range) = ranges.as_slice().last()
-            && range.last() >= self.next()
-        {
-            let number = range.last();
-            return Err(Unaccounted::NeverSent { number });
-        }
-        let mut voided = 0;
-        for range in ranges.as_slice() {
-            for number in self.known(range) {
-                voided += u64::from(self.settle(number).is_some());
-            }
-        }
-        self.forget();
-        Ok(voided)
-    }
-
     /// All that is under way.
     #[must_use]
     pub const fn in_flight(&self) -> Underway {
         self.under_way
     }
 
-    /// What is under way on one lane, oldest first: what is lost when it breaks.
-    pub fn on_lane(&self, lane: u8) -> impl Iterator<Item = u64> + '_ {
-        (self.lowest..)
-            .zip(&self.batches)
-            .filter(
-                move |(_, batch)| matches!(batch.state, State::Sent { lane: on, .. } if on == lane),
-            )
-            .map(|(number, _)| number)
+    /// Whether a batch has a number and is not acknowledged.
+    #[must_use]
+    pub fn is_under_way(&self, number: u64) -> bool {
+        let batch = self.batch(number);
+        batch.is_some_and(|batch| batch.state != State::Settled)
     }
 
-    /// The lowest number that is neither acknowledged nor void; the next one to be allotted when there is none.
+    /// A batch goes once more, over another connection: how long it took says nothing of the link.
+    pub fn sent_again(&mut self, number: u64, now: Duration) {
+        if let Some(Batch {
+            state: State::Sent { at, .. },
+            ..
+        }) = self.batch_mut(number)
+        {
+            *at = now;
+        }
+    }
+
+    /// The lowest number that is not acknowledged; the next one to be allotted when there is none.
     #[must_use]
     pub const fn lowest_unacknowledged(&self) -> u64 {
         self.lowest
@@ -361,7 +340,7 @@ impl Flight {
 pub struct NoRoom {
     /// The number that it would have.
     pub number: u64,
-    /// The lowest number that is neither acknowledged nor void.
+    /// The lowest number that is not acknowledged.
     pub lowest: u64,
 }
 

@@ -223,7 +223,7 @@ impl fmt::Display for Failed {
                 )
             }
             Reason::Resume => f.write_str(
-                "the source asked to take up a session that the receiver does not know: begin a new one",
+                "the source asked to take up a session that the receiver does not have any more: begin a new one",
             ),
             Reason::Version => write!(
                 f,

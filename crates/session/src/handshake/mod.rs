@@ -22,6 +22,7 @@
 //! Whoever drives this tells the [`Decoder`](crate::control::Decoder) that the hello was accepted as soon as the stage that
 //! received it has returned without an error, and not earlier.
 
+pub mod again;
 mod failed;
 pub mod receiver;
 pub(crate) mod said;

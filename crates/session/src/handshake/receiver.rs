@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use sealift_pages::{Algorithm, Codecs};
 use sealift_seal::{Receiver, Seed, Suite, Unconfirmed, respond};
 
+use super::again::Returned;
 use super::said::{self, Guest, Said, Settled, Terminus, Whole, due, opaque};
 use super::{Agreed, Failed, Reason, Secured, WIRE_VERSION};
 use crate::control::{
@@ -44,16 +45,24 @@ impl Expecting {
         Self { secured, software }
     }
 
-    /// Takes the source's hello, and answers it.
+    /// Takes the source's hello, and answers it if it begins a session.
     ///
     /// # Errors
-    /// When it is no hello of a source, the ends have no version in common, or it takes up a session: this receiver knows
-    /// none.
-    pub fn receive(self, received: Received) -> Result<(Greeted, Frame), Failed> {
+    /// When it is no hello of a source, or the ends have no version in common.
+    pub fn receive(self, received: Received) -> Result<Asked, Failed> {
         let hello = due!(received, Hello, HERE);
         let reason = match hello.peer_name {
             _ if hello.role == HERE => Reason::Role,
-            _ if hello.resume => Reason::Resume,
+            Some(_)
+                if hello.resume && hello.wire_versions.as_slice().contains(&WIRE_VERSION.get()) =>
+            {
+                return Ok(Asked::Again(Returned::new(
+                    self.secured,
+                    hello.session,
+                    self.software,
+                    received.envelope,
+                )));
+            }
             Some(peer_name) if hello.wire_versions.as_slice().contains(&WIRE_VERSION.get()) => {
                 let answer = said::hello(HERE, hello.session, self.software, None);
                 let frame = Frame::of(Message::Hello(answer));
@@ -67,13 +76,22 @@ impl Expecting {
                         receiver_hello: frame.envelope().to_vec(),
                     },
                 };
-                return Ok((greeted, frame));
+                return Ok(Asked::First(greeted, frame));
             }
             // A source's hello has a name: the message's own check.
             _ => Reason::Version,
         };
         Err(Failed::new(HERE, reason))
     }
+}
+
+/// What a source wants.
+#[derive(Debug)]
+pub enum Asked {
+    /// To begin a session: the hello is to be sent.
+    First(Greeted, Frame),
+    /// To take one up again.
+    Again(Returned),
 }
 
 /// Both have said hello; the offer is due.

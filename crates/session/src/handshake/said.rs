@@ -211,7 +211,7 @@ pub(super) use due;
 
 /// Stages hold messages, certificates and secrets: none of that is for a log.
 macro_rules! opaque {
-    ($($stage:ident),+) => {
+    ($($stage:ty),+) => {
         $(impl core::fmt::Debug for $stage {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(concat!(stringify!($stage), "(..)"))

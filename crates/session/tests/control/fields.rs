@@ -4,7 +4,7 @@ use prost::Message as _;
 use sealift_session::control::wire::{self, envelope::Kind};
 use sealift_session::control::{
     BatchRange, BatchRanges, Bytes, Choice, Epoch, Frame, Invalid, LaneToken, LaneTokens, Message,
-    Shares, StageChange, Verification, Why,
+    Resume, Shares, StageChange, Verification, Why,
 };
 
 use super::{accepted, invalid};
@@ -52,19 +52,32 @@ fn ranges() {
     for touching in [[(0, 4), (5, 6)], [(0, 4), (4, 6)], [(5, 6), (0, 3)]] {
         invalid(acknowledge(&touching), field, Why::Disorder { index: 1 });
     }
-    let ranges = vec![wire::BatchRange { first: 3, last: 9 }];
-    let void = Kind::Void(wire::Void { ranges, next: 9 });
-    invalid(
-        void,
-        "Void.next",
-        Why::Number {
-            least: 10,
-            most: u64::MAX,
-            found: 9,
-        },
-    );
-    let whole = BatchRanges::<1>::new("", vec![BatchRange::new(0, u64::MAX - 1).unwrap()]);
+    let whole = BatchRanges::new("", vec![BatchRange::new(0, u64::MAX - 1).unwrap()]);
     assert!(whole.is_ok());
+}
+
+#[test]
+fn resume() {
+    let too_long = Why::Length {
+        least: 0,
+        most: 8192,
+        found: 8193,
+    };
+    let seen = |bytes| wire::Resume {
+        seen: vec![0; bytes],
+        ..wire::Resume::default()
+    };
+    invalid(Kind::Resume(seen(8193)), "Resume.seen", too_long);
+    let resume = Resume {
+        heard: 0,
+        lowest: 70,
+        seen: Bytes::new("", vec![0b10, 0, 1]).unwrap(),
+    };
+    let seen: Vec<_> = (60..200)
+        .filter(|&number| resume.has_seen(number))
+        .collect();
+    assert_eq!(seen, [(60..70).collect(), vec![71, 86]].concat());
+    assert!(!resume.has_seen(u64::MAX));
 }
 
 #[test]

@@ -150,6 +150,16 @@ fn offers() {
             Why::Alignment { found },
         );
     }
+    let days = Why::Number {
+        least: 0,
+        most: 86_400_000,
+        found: 86_400_001,
+    };
+    let patient = wire::Offer {
+        resume_for_ms: 86_400_001,
+        ..offer()
+    };
+    invalid(Kind::Offer(patient), "Offer.resume_for_ms", days);
     invalid(
         Kind::Offer(wire::Offer {
             mirror: None,
@@ -247,6 +257,7 @@ fn a_choice_takes_what_was_offered() {
 fn memory_is_read_again_only_where_the_destination_is_managed() {
     let offer = wire::Offer {
         verify_full: true,
+        resume_for_ms: 60_000,
         ..offer()
     }
     .try_into()

@@ -73,6 +73,7 @@ pub(crate) fn offer() -> wire::Offer {
         page_size: 4096,
         mirror: Some(wire::MirrorBudget::default()),
         verify_full: false,
+        resume_for_ms: 0,
     }
 }
 

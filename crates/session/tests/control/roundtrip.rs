@@ -1,13 +1,15 @@
 //! What holds for every message, every chunking, and every string of bytes.
 
+use std::time::Duration;
+
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use sealift_pages::PageSize;
 use sealift_session::control::{
     Admission, BatchRange, BatchRanges, Bytes, Choice, Decoder, Destination, Direction, Distinct,
     Epoch, ErrorKind, Failure, Fault, Frame, Hello, LaneCount, LaneToken, LaneTokens, Message,
-    MirrorBudget, Offer, Placing, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Role, RunState,
-    SessionId, Shares, StageChange, Text, Verdict, Verification, Void, wire,
+    MirrorBudget, Offer, Placing, Pong, RamBlock, RamBlocks, RefusalKind, Refused, Resume, Role,
+    RunState, SessionId, Shares, StageChange, Text, Verdict, Verification, wire,
 };
 
 use super::accepted;
@@ -79,9 +81,10 @@ fn offer() -> impl Strategy<Value = Offer> {
         page_size,
         mirror(),
         any::<bool>(),
+        0..=86_400_000u64,
     )
         .prop_map(
-            |(suites, digests, codecs, lanes, page_size, mirror, verify_full)| Offer {
+            |(suites, digests, codecs, lanes, page_size, mirror, verify_full, resume)| Offer {
                 suites,
                 digests,
                 codecs,
@@ -89,6 +92,7 @@ fn offer() -> impl Strategy<Value = Offer> {
                 page_size,
                 mirror,
                 verify_full,
+                resume_for: Duration::from_millis(resume),
             },
         )
 }
@@ -149,8 +153,8 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     ]
 }
 
-fn ranges<const MIN: usize>() -> impl Strategy<Value = BatchRanges<MIN>> {
-    vec((2u64..1000, 0u64..1000), MIN..40).prop_map(|steps| {
+fn ranges() -> impl Strategy<Value = BatchRanges> {
+    vec((2u64..1000, 0u64..1000), 1..40).prop_map(|steps| {
         let mut next = 0;
         let range = |(gap, more)| {
             let first = next + gap - 1;
@@ -161,10 +165,11 @@ fn ranges<const MIN: usize>() -> impl Strategy<Value = BatchRanges<MIN>> {
     })
 }
 
-fn void() -> impl Strategy<Value = Void> {
-    (ranges::<0>(), 1u64..1000).prop_map(|(ranges, further)| {
-        let behind = ranges.as_slice().last().map_or(0, BatchRange::last);
-        Void::new(ranges, behind + further).unwrap()
+fn resume() -> impl Strategy<Value = Resume> {
+    (any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..40)).prop_map(|(heard, lowest, seen)| Resume {
+        heard,
+        lowest,
+        seen: Bytes::new("", seen).unwrap(),
     })
 }
 
@@ -225,7 +230,7 @@ fn message() -> impl Strategy<Value = Message> {
         any::<[u64; 3]>().prop_map(|[pages, bytes, held]| wire::Progress { pages, bytes, held });
     let placing = btree_set(0u16..1024, 1..20)
         .prop_map(|blocks| Placing::new(blocks.into_iter().collect()).unwrap());
-    let ping = any::<[u64; 2]>().prop_map(|[id, sent_ns]| wire::Ping { id, sent_ns });
+    let ping = any::<[u64; 3]>().prop_map(|[id, sent_ns, heard]| wire::Ping { id, sent_ns, heard });
     let pong = any::<[u64; 3]>()
         .prop_map(|[id, one, other]| Pong::new(id, one.min(other), one.max(other)).unwrap());
     let verification =
@@ -246,7 +251,7 @@ fn message() -> impl Strategy<Value = Message> {
         any::<[u8; 32]>().prop_map(Message::Confirmation),
         tokens().prop_map(Message::LaneTokens),
         ranges().prop_map(Message::Acknowledgement),
-        void().prop_map(Message::Void),
+        resume().prop_map(Message::Resume),
         stage_change().prop_map(Message::StageChange),
         bytes().prop_map(Message::ReturnPath),
         progress.prop_map(Message::Progress),

@@ -1,5 +1,7 @@
 //! Two ends that have what TLS and the system would give them, and the way of a frame from one to the other.
 
+use std::time::Duration;
+
 use sealift_pages::{Algorithm, Codecs, PageSize};
 use sealift_seal::{Exporter, Receiver, Seed, Source, Suite};
 use sealift_session::control::{
@@ -55,6 +57,7 @@ pub(crate) fn offer() -> Offer {
         page_size: PageSize::new(4096).unwrap(),
         mirror: MirrorBudget::new(64 << 20, 0, 5).unwrap(),
         verify_full: false,
+        resume_for: Duration::from_secs(60),
     }
 }
 
@@ -96,6 +99,14 @@ pub(crate) fn admission() -> Admission {
     }
 }
 
+/// A receiver that was asked to begin a session.
+pub(crate) fn begins(asked: receiver::Asked) -> (receiver::Greeted, Frame) {
+    match asked {
+        receiver::Asked::First(greeted, frame) => (greeted, frame),
+        receiver::Asked::Again(again) => panic!("{again:?}"),
+    }
+}
+
 /// A source that has asked, and its share, which is still to arrive.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -111,8 +122,8 @@ pub(crate) fn considering(
     at_receiver: Secured,
 ) -> Result<(Asked, Considering), Failed> {
     let (source, [hello, offer]) = Greeting::new(at_source, request);
-    let (receiver, answer) =
-        Expecting::new(at_receiver, Some(text("sealift 0.1"))).receive(arrives(&hello))?;
+    let expecting = Expecting::new(at_receiver, Some(text("sealift 0.1")));
+    let (receiver, answer) = begins(expecting.receive(arrives(&hello))?);
     let source = source.receive(arrives(&answer))?;
     let (receiver, choice) = receiver.receive(arrives(&offer), abilities)?;
     let source = source.receive(arrives(&choice))?;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use sealift_session::control::{BatchRange, BatchRanges};
 use sealift_session::flight::{Arrivals, Cost, Flight, NoRoom, Unaccounted};
 
-fn ranges<const MIN: usize>(numbers: &BTreeSet<u64>) -> BatchRanges<MIN> {
+fn ranges(numbers: &BTreeSet<u64>) -> BatchRanges {
     let mut ranges: Vec<(u64, u64)> = vec![];
     for &number in numbers {
         match ranges.last_mut() {
@@ -22,7 +22,7 @@ fn ranges<const MIN: usize>(numbers: &BTreeSet<u64>) -> BatchRanges<MIN> {
     BatchRanges::new("", ranges.collect()).unwrap()
 }
 
-fn one(number: u64) -> BatchRanges<1> {
+fn one(number: u64) -> BatchRanges {
     ranges(&BTreeSet::from([number]))
 }
 
@@ -35,7 +35,6 @@ enum Step {
     Allot(u16, u64),
     Send(prop::sample::Index),
     Acknowledge(Vec<prop::sample::Index>),
-    Void(prop::sample::Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -43,7 +42,6 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..4u16, 4096..1_000_000u64).prop_map(|(channel, content)| Step::Allot(channel, content)),
         4 => any::<prop::sample::Index>().prop_map(Step::Send),
         2 => vec(any::<prop::sample::Index>(), 1..5).prop_map(Step::Acknowledge),
-        1 => any::<prop::sample::Index>().prop_map(Step::Void),
     ]
 }
 
@@ -80,7 +78,7 @@ proptest! {
                         continue;
                     }
                     let number = which.index(usize::try_from(model.next).unwrap()) as u64;
-                    let sent = flight.sent(number, number + 1, 3, now);
+                    let sent = flight.sent(number, number + 1, now);
                     match model.live.get_mut(&number) {
                         Some((_, _, wire @ None)) => {
                             prop_assert_eq!(sent, Ok(()));
@@ -107,35 +105,25 @@ proptest! {
                         prop_assert_eq!(delivered.wire, down.iter().filter_map(|batch| batch.2).sum::<u64>());
                     }
                 }
-                Step::Void(which) => {
-                    if model.next == 0 {
-                        continue;
-                    }
-                    let number = which.index(usize::try_from(model.next).unwrap()) as u64;
-                    let voided = flight.void(&ranges(&BTreeSet::from([number]))).unwrap();
-                    prop_assert_eq!(voided, u64::from(model.live.remove(&number).is_some()));
-                }
             }
             let under_way = flight.in_flight();
             prop_assert_eq!(under_way.batches, model.live.len() as u64);
             prop_assert_eq!(under_way.content, model.live.values().map(|batch| batch.1).sum::<u64>());
             prop_assert_eq!(under_way.wire, model.live.values().filter_map(|batch| batch.2).sum::<u64>());
             prop_assert_eq!(flight.lowest_unacknowledged(), *model.live.keys().next().unwrap_or(&model.next));
-            let on_lane: Vec<_> = flight.on_lane(3).collect();
-            let sent: Vec<_> = model.live.iter().filter(|(_, batch)| batch.2.is_some()).map(|(number, _)| *number).collect();
-            prop_assert_eq!(on_lane, sent);
-            prop_assert_eq!(flight.on_lane(2).count(), 0);
+            for number in 0..model.next + 2 {
+                prop_assert_eq!(flight.is_under_way(number), model.live.contains_key(&number));
+            }
         }
     }
 
     #[test]
     fn every_arrival_is_acknowledged_once_whatever_the_order(
         order in Just((0..90u64).collect::<Vec<_>>()).prop_shuffle(),
-        void in prop::collection::btree_set(0..90u64, 0..20),
         takes in prop::collection::btree_set(0..90usize, 0..20),
+        again in (0..90usize, 0..100u64),
     ) {
         let mut arrivals = Arrivals::new();
-        arrivals.void(&ranges(&void)).unwrap();
         let mut placed = BTreeSet::new();
         let mut acknowledged = BTreeSet::new();
         let mut take = |arrivals: &mut Arrivals| {
@@ -149,22 +137,24 @@ proptest! {
             acknowledged.clone()
         };
         for (place, number) in order.into_iter().enumerate() {
-            let entered = arrivals.placed(number);
-            prop_assert_eq!(entered.is_ok(), !void.contains(&number));
-            if entered.is_ok() {
-                placed.insert(number);
-                prop_assert!(arrivals.placed(number).is_err());
-            }
-            let there = |number: &u64| placed.contains(number) || void.contains(number);
-            let next = (0..).find(|number| !there(number)).unwrap();
+            prop_assert!(arrivals.placed(number).is_ok());
+            placed.insert(number);
+            prop_assert!(arrivals.placed(number).is_err());
+            let next = (0..).find(|number| !placed.contains(number)).unwrap();
             prop_assert_eq!(arrivals.next_in_order(), next);
-            let highest = placed.iter().chain(&void).max().map_or(0, |highest| highest + 1);
-            let gaps = arrivals.gaps().unwrap();
-            prop_assert_eq!(gaps.next(), highest);
-            let missing: BTreeSet<_> = (0..highest).filter(|number| !there(number)).collect();
-            prop_assert_eq!(gaps.ranges(), &ranges::<0>(&missing));
             if takes.contains(&place) {
                 prop_assert_eq!(take(&mut arrivals), placed.clone());
+            }
+            if again.0 == place {
+                prop_assert_eq!(take(&mut arrivals), placed.clone());
+                // The source may not have heard it.
+                arrivals.tell_again(again.1);
+                let mut told = BTreeSet::new();
+                while let Some(taken) = arrivals.take_ranges() {
+                    told.extend(taken.as_slice().iter().flat_map(|range| range.first()..=range.last()));
+                }
+                let expected: BTreeSet<_> = placed.range(again.1..).copied().collect();
+                prop_assert_eq!(told, expected);
             }
         }
         prop_assert_eq!(take(&mut arrivals), placed);
@@ -191,7 +181,7 @@ fn no_number_leaves_the_window() {
     for number in 0..1 << 16 {
         assert!(flight.has_room(0));
         assert_eq!(flight.allot(0, cost(0)), Ok(number));
-        flight.sent(number, 1, 0, Duration::ZERO).unwrap();
+        flight.sent(number, 1, Duration::ZERO).unwrap();
     }
     let full = NoRoom {
         number: 1 << 16,
@@ -219,18 +209,11 @@ fn batches_of_nothing_do_not_use_the_numbers_up() {
 }
 
 #[test]
-fn more_gaps_than_a_message_holds_are_given_up_together() {
+fn more_ranges_than_a_message_holds_take_another() {
     let mut arrivals = Arrivals::new();
     for number in (1..4001).step_by(2) {
         arrivals.placed(number).unwrap();
     }
-    let gaps = arrivals.gaps().unwrap();
-    assert_eq!(gaps.next(), 4000);
-    let ranges = gaps.ranges().as_slice();
-    assert_eq!(ranges.len(), 1024);
-    let last = ranges.last().unwrap();
-    assert_eq!((last.first(), last.last()), (2046, 3998));
-    // Their acknowledgements take two messages.
     assert_eq!(arrivals.take_ranges().unwrap().as_slice().len(), 1024);
     assert_eq!(arrivals.take_ranges().unwrap().as_slice().len(), 976);
     assert!(arrivals.take_ranges().is_none());

@@ -14,7 +14,7 @@ use sealift_session::handshake::{Failed, Reason, Secured};
 
 use super::ends::{
     Asked, RECEIVER_CERTIFICATE, SESSION, SOURCE_CERTIFICATE, abilities, admission, agreed,
-    arrives, confirming, considering, offer, request, secured, seed, text,
+    arrives, begins, confirming, considering, offer, request, secured, seed, text,
 };
 
 #[test]
@@ -150,7 +150,7 @@ fn a_message_out_of_turn_ends_the_session_and_never_panics() {
             "Offer",
             Box::new(|stray| {
                 let hello = Frame::of(Message::Hello(hello(Role::Source)));
-                let (receiver, _) = expecting().receive(arrives(&hello)).unwrap();
+                let (receiver, _) = begins(expecting().receive(arrives(&hello)).unwrap());
                 receiver.receive(stray, &abilities()).err()
             }),
         ),
@@ -237,7 +237,7 @@ fn a_hello_is_answered_for_its_own_session_and_version() {
 }
 
 #[test]
-fn a_receiver_takes_up_no_session_and_no_other_version() {
+fn a_receiver_takes_up_no_other_version() {
     let asked = |change: fn(&mut Hello)| {
         let mut hello = hello(Role::Source);
         change(&mut hello);
@@ -246,11 +246,15 @@ fn a_receiver_takes_up_no_session_and_no_other_version() {
             .unwrap_err();
         failed.reason().clone()
     };
-    assert_eq!(asked(|hello| hello.resume = true), Reason::Resume);
     assert_eq!(
         asked(|hello| hello.wire_versions = Distinct::new("", vec![2]).unwrap()),
         Reason::Version
     );
+    let again = |hello: &mut Hello| {
+        hello.wire_versions = Distinct::new("", vec![2]).unwrap();
+        hello.resume = true;
+    };
+    assert_eq!(asked(again), Reason::Version);
 }
 
 #[test]
@@ -357,6 +361,16 @@ fn greeting() -> Greeting {
 
 fn expecting() -> Expecting {
     Expecting::new(secured(3, RECEIVER_CERTIFICATE, SOURCE_CERTIFICATE), None)
+}
+
+/// A hello as it arrives.
+pub(crate) fn hello_of(role: Role, session: SessionId, resume: bool) -> Received {
+    let hello = Hello {
+        session,
+        resume,
+        ..hello(role)
+    };
+    arrives(&Frame::of(Message::Hello(hello)))
 }
 
 fn hello(role: Role) -> Hello {

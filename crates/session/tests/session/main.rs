@@ -6,6 +6,8 @@
     reason = "tests; clippy.toml reaches only the functions marked so"
 )]
 
+mod again;
+mod correspondence;
 mod ends;
 mod flight;
 mod handshake;
