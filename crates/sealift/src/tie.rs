@@ -25,6 +25,8 @@ use crate::fault;
 const PING: Duration = Duration::from_secs(1);
 /// A peer that asks for the clock once a second and says nothing for so long is gone, or cannot be reached.
 const SILENCE: Duration = Duration::from_secs(5);
+/// The same before it has said anything: it may still be connecting its QEMU.
+const SILENCE_AT_FIRST: Duration = Duration::from_secs(15);
 /// It is looked after many times a second: after so long this host, or this process, stood still.
 const STALL: Duration = Duration::from_secs(2);
 /// How long the last messages may take to be written.
@@ -38,6 +40,8 @@ pub(crate) struct Tie {
     /// What the other end is.
     peer: Role,
     heard: Instant,
+    /// How long it may be silent.
+    patience: Duration,
     /// When it was looked after last.
     tended: Instant,
     pinged: Option<Instant>,
@@ -52,6 +56,7 @@ impl Tie {
             correspondence: Correspondence::new(),
             peer,
             heard: Instant::now(),
+            patience: SILENCE_AT_FIRST,
             tended: Instant::now(),
             pinged: None,
             pings: Pings::default(),
@@ -111,6 +116,7 @@ impl Tie {
     /// Takes what the peer has said.
     pub(crate) fn take(&mut self, received: Received) -> Result<Option<Message>, Failure> {
         self.heard = Instant::now();
+        self.patience = SILENCE;
         self.correspondence.hear(&received.message);
         match received.message {
             Message::Ping(ping) => {
@@ -163,13 +169,13 @@ impl Tie {
             // This host stood still, and what the peer said meanwhile has yet to be read.
             self.heard += gap;
         }
-        if now.duration_since(self.heard) > SILENCE {
+        if now.duration_since(self.heard) > self.patience {
             self.channel = None;
             let peer = match self.peer {
                 Role::Source => "source",
                 Role::Receiver => "receiver",
             };
-            let why = format!("the {peer} said nothing for {} s", SILENCE.as_secs());
+            let why = format!("the {peer} said nothing for {} s", self.patience.as_secs());
             return Err(failure(ErrorKind::Timeout, Fault::Network, &why));
         }
         if self

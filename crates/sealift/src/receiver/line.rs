@@ -13,7 +13,7 @@ use std::time::Duration;
 use sealift::event::Peer;
 use sealift_net::control::{Receiver as Incoming, Sender};
 use sealift_seal::{Keyed, Receiver};
-use sealift_session::control::{ErrorKind, Failure, Fault};
+use sealift_session::control::{ErrorKind, Failure, Fault, Resume};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -45,8 +45,8 @@ pub(super) struct Back {
     pub(super) receiver: Incoming,
     pub(super) keys: Keyed<Receiver>,
     pub(super) gathered: Gathered,
-    /// Of what must be heard.
-    pub(super) heard: u64,
+    /// What it has.
+    pub(super) theirs: Resume,
     pub(super) peer: Peer,
 }
 

@@ -276,9 +276,11 @@ impl Session {
         }
     }
 
-    /// Tells the source what is in place.
+    /// Tells the source what is in place, when it is there to hear it.
     fn acknowledge(&mut self) -> Option<Event> {
-        while let Some(ranges) = self.placed.take_ranges() {
+        while !self.line.is_down()
+            && let Some(ranges) = self.placed.take_ranges()
+        {
             if let Some(lost) = self.say(Message::Acknowledgement(ranges)) {
                 return Some(lost);
             }
@@ -313,7 +315,6 @@ impl Session {
             peer,
         } = comeback;
         let (lowest, seen) = self.inbound.seen();
-        self.placed.tell_again(theirs.lowest);
         let internal = |error: &(dyn std::error::Error + 'static)| {
             Some(Event::Failed(failure_of(
                 ErrorKind::Internal,
@@ -351,7 +352,7 @@ impl Session {
                 receiver,
                 keys,
                 gathered,
-                heard: theirs.heard,
+                theirs,
                 peer,
             })
         });
@@ -365,13 +366,13 @@ impl Session {
             receiver,
             mut keys,
             gathered,
-            heard,
+            theirs,
             peer,
         } = back;
         let opened = gathered.open(&mut keys).and_then(|(lanes, early)| {
             let resumed = self.inbound.resume(keys, lanes);
             resumed.map_err(|error| failure_of(ErrorKind::Resources, Fault::Receiver, &error))?;
-            self.tie.tie_on(sender, receiver, heard)?;
+            self.tie.tie_on(sender, receiver, theirs.heard)?;
             Ok(early)
         });
         let early = match opened {
@@ -386,6 +387,8 @@ impl Session {
             armed.later(after);
         }
         self.story.reconnected(after, &peer);
+        // Of what was acknowledged last nobody knows whether it was heard.
+        self.placed.tell_again(theirs.lowest);
         if let Some(event) = self.acknowledge() {
             let actions = self.handoff.handle(event);
             return self.act(going, actions);

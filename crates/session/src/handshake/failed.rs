@@ -142,8 +142,9 @@ impl Failed {
             | Reason::Invalid(_)
             | Reason::Role
             | Reason::Session { .. }
-            | Reason::Resume
             | Reason::Version => self.of_peer(),
+            // It had it, and the source knows.
+            Reason::Resume => Fault::Receiver,
             // Whoever ordered it can leave it out.
             Reason::VerifyFull => Fault::User,
             Reason::Own(_) | Reason::Digest { .. } | Reason::Layout(_) => self.of_this_host(),
