@@ -90,11 +90,12 @@ impl Order {
         self
     }
 
-    /// So slow that the guest never gets there.
+    /// So slow that the guest never gets there. The first connection that breaks ends it: who does this to it will not come back.
     #[must_use]
     pub fn crawling(&self) -> Self {
         self.clone()
             .with(["--bandwidth", "200kbit", "--max-downtime", "1ms"])
+            .with(["--resume-for", "0s"])
     }
 
     /// What QEMU takes after `exec:`; what the program tells goes into the file.
@@ -247,6 +248,16 @@ impl Session {
     /// What a service manager sends.
     pub fn terminate(&self) -> Result<(), Error> {
         self.signal(Signal::TERM)
+    }
+
+    /// Stands still from now on, as a whole.
+    pub fn stop(&self) -> Result<(), Error> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Goes on after [`Session::stop`].
+    pub fn go_on(&self) -> Result<(), Error> {
+        self.signal(Signal::CONT)
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Error> {

@@ -4,13 +4,19 @@
     reason = "the tests share functions, and those are tests as well"
 )]
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sealift_identity::Side;
 use sealift_lab::guest::Guest;
 use sealift_lab::migration::goes_on;
 use sealift_lab::session::{Ended, Order, Session};
-use sealift_lab::trial::{self, PORT, Trial, listening, runs_on};
+use sealift_lab::trial::{self, PORT, RECEIVER, Trial, listening, runs_on};
+use sealift_lab::whole_matrix;
 
 /// Exit codes, as `sealift --help` lists them.
 const STILL_AT_SOURCE: i32 = 5;
@@ -28,14 +34,21 @@ struct Moving {
 }
 
 impl Moving {
+    /// Until pages flow.
     fn start(by: impl FnOnce(Order) -> Order) -> Self {
+        let mut moving = Self::ordered(by, |order| order);
+        moving.receiver.wait_stage("pre_copy").unwrap();
+        moving
+    }
+
+    /// With these changes to what either end is told.
+    fn ordered(by: impl FnOnce(Order) -> Order, to: impl FnOnce(Order) -> Order) -> Self {
         let trial = Trial::new().unwrap();
         let launch = trial::launch().unwrap();
         let source = trial.running(&launch).unwrap();
         let destination = trial.waiting(&launch).unwrap();
-        let mut receiver = listening(&trial.managed(&destination)).unwrap();
+        let receiver = listening(&to(trial.managed(&destination))).unwrap();
         let sender = by(trial.migrate(&source, PORT)).start().unwrap();
-        receiver.wait_stage("pre_copy").unwrap();
         Self {
             trial,
             source,
@@ -168,4 +181,167 @@ fn without_resuming_the_first_connection_that_breaks_ends_it() {
     assert_eq!(received.code, Some(STILL_AT_SOURCE), "{}", received.said());
     assert_eq!(count(&sent, "interrupted"), 0);
     runs_on(&mut moving.source).unwrap();
+}
+
+/// All connections are reset while an end is at a step of the hand-off.
+fn reset_at(side: Side, step: &str) {
+    let held = |order: Order| order.held_for(step, 1);
+    let mut moving = match side {
+        Side::Source => Moving::ordered(held, |order| order),
+        Side::Receiver => Moving::ordered(|order| order, held),
+    };
+    match side {
+        Side::Source => moving.sender.wait_held().unwrap(),
+        Side::Receiver => moving.receiver.wait_held().unwrap(),
+    }
+    moving.trial.hosts().a().reset(PORT, 9).unwrap();
+    let (sent, received) = moving.moves();
+    assert!(count(&sent, "resumed") >= 1, "{step}: {}", sent.said());
+    assert!(
+        count(&received, "resumed") >= 1,
+        "{step}: {}",
+        received.said()
+    );
+}
+
+#[test]
+fn connections_that_are_reset_while_the_guest_is_handed_over_change_nothing_about_it() {
+    let few = [
+        (Side::Source, "before-say-drained"),
+        (Side::Receiver, "before-load"),
+        (Side::Source, "before-say-commit"),
+    ];
+    let others = [
+        (Side::Source, "before-say-pre-copy"),
+        (Side::Source, "before-say-stop-and-copy"),
+        (Side::Source, "after-say-drained"),
+        (Side::Receiver, "before-say-prepared"),
+        (Side::Receiver, "after-say-prepared"),
+        (Side::Source, "before-say-intent"),
+        (Side::Source, "before-shut"),
+        (Side::Source, "after-shut"),
+        (Side::Source, "after-say-commit"),
+        (Side::Receiver, "before-continue"),
+        (Side::Receiver, "before-say-active"),
+    ];
+    let all = few.iter().chain(others.iter().filter(|_| whole_matrix()));
+    thread::scope(|scope| {
+        for &(side, step) in all {
+            scope.spawn(move || reset_at(side, step));
+        }
+    });
+}
+
+#[test]
+fn an_end_that_stands_still_is_waited_for() {
+    for stopped in [Side::Source, Side::Receiver] {
+        let mut moving = Moving::start(|order| order.with(SLOW));
+        let (still, other) = match stopped {
+            Side::Source => (&moving.sender, &mut moving.receiver),
+            Side::Receiver => (&moving.receiver, &mut moving.sender),
+        };
+        still.stop().unwrap();
+        other.wait_event("interrupted", |_| true).unwrap();
+        still.go_on().unwrap();
+        let (sent, received) = moving.moves();
+        assert_eq!(count(&sent, "resumed"), 1, "{}", sent.said());
+        assert_eq!(count(&received, "resumed"), 1, "{}", received.said());
+    }
+}
+
+/// Carries connections on to a host, and flips one bit on the way there, of the first connection that carries so much.
+fn flip(listener: &TcpListener, to: SocketAddr, after: usize) {
+    let flipped = Arc::new(AtomicBool::new(false));
+    for from in listener.incoming() {
+        let (Ok(from), Ok(to)) = (from, TcpStream::connect(to)) else {
+            return;
+        };
+        let ways = [
+            (from.try_clone().unwrap(), to.try_clone().unwrap(), after),
+            (to, from, usize::MAX),
+        ];
+        for (from, to, after) in ways {
+            let flipped = Arc::clone(&flipped);
+            thread::spawn(move || carry(from, to, after, &flipped));
+        }
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, after: usize, flipped: &AtomicBool) {
+    let mut buffer = vec![0; 16 << 10];
+    let mut carried = 0;
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        carried += read;
+        if carried > after && !flipped.swap(true, Ordering::SeqCst) {
+            buffer[read / 2] ^= 4;
+        }
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_bit_that_is_flipped_on_the_way_costs_connections_and_no_more() {
+    let trial = Trial::new().unwrap();
+    let launch = trial::launch().unwrap();
+    let source = trial.running(&launch).unwrap();
+    let destination = trial.waiting(&launch).unwrap();
+    let receiver = listening(&trial.managed(&destination)).unwrap();
+    let to = SocketAddr::new(trial.hosts().b().ipv4(), PORT);
+    let on_the_way = trial.hosts().a().within(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // More than a handshake says: it is a lane, well into a batch.
+        thread::spawn(move || flip(&listener, to, 40_000));
+        address
+    });
+    let sender = trial
+        .migrate(&source, PORT)
+        .instead("--to", on_the_way.unwrap().to_string())
+        .with(["--peer-name", RECEIVER])
+        .start()
+        .unwrap();
+    let moving = Moving {
+        trial,
+        source,
+        destination,
+        sender,
+        receiver,
+    };
+    let (sent, received) = moving.moves();
+    assert_eq!(count(&sent, "resumed"), 1, "{}", sent.said());
+    assert!(
+        received.last("interrupted")["message"]
+            .as_str()
+            .unwrap()
+            .contains("lane"),
+        "{}",
+        received.said()
+    );
+}
+
+#[test]
+fn a_guest_that_has_stopped_does_not_stand_still_for_long() {
+    let mut moving = Moving::ordered(
+        |order| order.with(["--resume-for", "20s", "--max-blackout", "1s"]),
+        |order| order.held_for("before-load", 1),
+    );
+    moving.receiver.wait_held().unwrap();
+    moving.trial.hosts().cut().unwrap();
+    let sent = moving.sender.wait().unwrap();
+    assert_eq!(sent.code, Some(STILL_AT_SOURCE), "{}", sent.said());
+    assert!(
+        sent.message().contains("--max-blackout allows 1.0 s"),
+        "{}",
+        sent.said()
+    );
+    runs_on(&mut moving.source).unwrap();
+    assert_ne!(
+        trial::state(&mut moving.destination).as_deref(),
+        Some("running")
+    );
+    moving.receiver.kill().unwrap();
 }

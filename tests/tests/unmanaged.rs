@@ -188,6 +188,8 @@ impl Case {
             By::Migrate => trial.migrate(&pair.source, trial::PORT),
             By::Hand => trial.send(trial::PORT).with(["--listen", &out]),
         };
+        // What each end makes of the other's loss is what is looked at here.
+        send = send.with(["--resume-for", "0s"]);
         match self.side {
             Source => send = send.held(self.step),
             Receiver => receive = receive.held(self.step),

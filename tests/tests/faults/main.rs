@@ -11,7 +11,7 @@ use std::thread;
 
 use sealift_identity::Side;
 use sealift_lab::qemu;
-use sealift_lab::trial::{Trial, listening, runs_on, wait_state};
+use sealift_lab::trial::{PORT, Trial, listening, runs_on, wait_state};
 use sealift_lab::whole_matrix;
 
 use deaths::{Case, FEW, RECEIVERS, SOURCES};
@@ -131,11 +131,11 @@ fn cut(step: &str, codes: (i32, i32), expected: Runs) {
     let qemu = qemu::all().unwrap().pop().unwrap();
     let mut pair = Pair::start(&trial, &qemu);
     let mut receiver = listening(&trial.managed(&pair.destination)).unwrap();
-    let send = pair.send(&trial);
-    let mut sender = match step {
-        "" => send.crawling().start().unwrap(),
-        step => send.held_for(step, MEANWHILE_SECONDS).start().unwrap(),
+    let send = match step {
+        "" => trial.migrate(&pair.source, PORT).crawling(),
+        step => pair.send(&trial).held_for(step, MEANWHILE_SECONDS),
     };
+    let mut sender = send.start().unwrap();
     match step {
         "" => receiver.wait_stage("pre_copy").unwrap(),
         _ => sender.wait_held().unwrap(),
