@@ -15,6 +15,10 @@ use crate::target::CONNECT_WITHIN;
 /// 10 Gbit/s this is 100 µs of the link, longer than a writing thread needs to come back.
 const NOT_SENT: u32 = 128 << 10;
 
+/// What was written and is not confirmed by the other host's system for so long is lost, and with it the lane. That the peer lives the control channel says; this is for a
+/// way that only this connection takes. A receiver reads its lanes whatever it waits for.
+const UNCONFIRMED: Duration = Duration::from_secs(10);
+
 /// Opens a lane: connects and says hello.
 ///
 /// # Errors
@@ -29,6 +33,7 @@ pub async fn open(address: SocketAddr, hello: &[u8]) -> Result<Blocking, Error> 
         stream.set_nodelay(true)?;
         // Not every kernel has it; without it more waits in the socket, and nothing breaks.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
+        SockRef::from(&stream).set_tcp_user_timeout(Some(UNCONFIRMED))?;
         stream.write_all(hello).await?;
         blocking(stream)
     };

@@ -60,6 +60,12 @@ impl Thread {
                 let error = Some(io::Error::new(io::ErrorKind::InvalidData, error));
                 shared.tell(Event::LaneLost { lane, error });
             }
+            // A header is read before anything proves it.
+            End::Broken(broken @ Broken::Epoch(_)) if !from_file => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, broken.to_string());
+                let error = Some(error);
+                shared.tell(Event::LaneLost { lane, error });
+            }
             End::Broken(why) => shared.broken(why),
         }
     }

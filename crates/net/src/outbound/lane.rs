@@ -37,8 +37,9 @@ impl Thread {
         match self.carry() {
             Ok(()) => {}
             // The connection was closed from here.
-            Err(_) if shared.is_closed() || shared.is_interrupted() => {}
+            Err(_) if shared.is_closed() => {}
             Err(End::Seal(error)) => shared.broken(Broken::Seal(error)),
+            Err(End::Write(_)) if shared.is_interrupted() => {}
             Err(End::Write(error)) => shared.tell(Event::LaneLost { lane, error }),
         }
     }
@@ -59,7 +60,7 @@ impl Thread {
         let carried = writer.carry(&bodies, &stop);
         if let Some(sealer) = writer.sealer.take() {
             let (_, keys) = sealer.end_and_keep();
-            lock(&shared.kept).ended(keys);
+            shared.ended(keys);
         }
         carried
     }
@@ -148,7 +149,7 @@ fn written(shared: &Shared, number: u64) {
 fn next_epoch(shared: &Shared, spent: Sealer) -> Result<Sealer, sealift_seal::Error> {
     let lane = spent.lane();
     let (ended, kept) = spent.end_and_keep();
-    lock(&shared.kept).ended(kept);
+    shared.ended(kept);
     let sealed_before = ended.batches();
     let sealer = {
         let mut keys = lock(&shared.keys);

@@ -372,7 +372,7 @@ impl Outbound {
         lock(&self.shared.book).flight.lowest_unacknowledged()
     }
 
-    /// Goes on by other lanes and under other keys, after [`Self::interrupt`]. What the receiver has not seen goes again first.
+    /// Goes on by other lanes and under other keys, after [`Self::interrupt`]. What the receiver has not seen goes again.
     ///
     /// # Errors
     /// [`Error::Thread`]; [`Error::Resealing`], which is a fault of the program.

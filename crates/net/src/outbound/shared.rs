@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as queue;
 use sealift_pages::{Address, Draft, ITEM_LEN, Layout, Packing, Store, Tally};
 use sealift_precopy::{self as precopy, Engine, Taken, VersionMap};
-use sealift_seal::{Keyed, Source};
+use sealift_seal::{Keyed, Source, Unsealer};
 use sealift_session::control::BatchRanges;
 use sealift_session::flight::{CHANNELS_MAX, Cost, Delivered, Flight, Unaccounted};
 use tokio::sync::mpsc::UnboundedSender;
@@ -267,6 +267,13 @@ impl Shared {
         lock(&self.kept).keep(number, sealed);
         if !lock(&self.book).flight.is_under_way(number) {
             self.let_go(number..number + 1);
+        }
+    }
+
+    /// An epoch has ended: its key is of use for as long as what it sealed is kept.
+    pub(super) fn ended(&self, keys: Unsealer) {
+        if self.keeps {
+            lock(&self.kept).ended(keys);
         }
     }
 
