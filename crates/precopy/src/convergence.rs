@@ -92,6 +92,11 @@ impl Convergence {
         }
     }
 
+    /// Time has passed in which there was no link: that nothing became less in it says nothing of the guest.
+    pub const fn interrupted(&mut self) {
+        self.stuck_since = None;
+    }
+
     /// The guest is stopped for so many per cent of the time: a step is in force.
     pub fn throttled(&mut self, now: Duration, percent: u8) {
         if let Some(step) = &mut self.step

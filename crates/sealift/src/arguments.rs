@@ -87,7 +87,7 @@ pub struct Transfer {
     /// session with the first connection that breaks.
     #[arg(long, value_name = "TIME", default_value = "60s")]
     resume_for: Patience,
-    /// The longest that a guest which has stopped stands still for a broken connection, unless its hand-off is decided: then it goes on here.
+    /// The longest that a guest, once it has stopped, waits for a broken connection. After that it goes on here, unless its hand-off was decided.
     #[arg(long, value_name = "TIME", default_value = "5s")]
     max_blackout: Patience,
     /// What is compared before the guest runs at the destination.

@@ -24,6 +24,7 @@ pub(crate) fn ticks(every: Duration) -> Interval {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Armed {
     wait: Wait,
+    armed: Instant,
     at: Instant,
 }
 
@@ -32,6 +33,7 @@ impl Armed {
     pub(crate) fn now(wait: Wait) -> Self {
         Self {
             wait,
+            armed: Instant::now(),
             at: Instant::now() + patience(wait),
         }
     }
@@ -41,15 +43,15 @@ impl Armed {
         self.wait == wait
     }
 
-    /// It passes so much later.
+    /// It stood still for so long, or since it was armed, and passes as much later.
     pub(crate) fn later(&mut self, by: Duration) {
-        self.at += by;
+        self.at += by.min(self.armed.elapsed());
     }
 
     /// Waits until it has passed; for ever when none is armed.
     pub(crate) async fn passed(armed: Option<Self>) -> Wait {
         match armed {
-            Some(Self { wait, at }) => {
+            Some(Self { wait, at, .. }) => {
                 sleep_until(at).await;
                 wait
             }

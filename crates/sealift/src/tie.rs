@@ -25,6 +25,8 @@ use crate::fault;
 const PING: Duration = Duration::from_secs(1);
 /// A peer that asks for the clock once a second and says nothing for so long is gone, or cannot be reached.
 const SILENCE: Duration = Duration::from_secs(5);
+/// The same while a guest stands still for it.
+const SILENCE_IN_BLACKOUT: Duration = Duration::from_secs(2);
 /// The same before it has said anything: it may still be connecting its QEMU.
 const SILENCE_AT_FIRST: Duration = Duration::from_secs(15);
 /// It is looked after many times a second: after so long this host, or this process, stood still.
@@ -40,8 +42,9 @@ pub(crate) struct Tie {
     /// What the other end is.
     peer: Role,
     heard: Instant,
-    /// How long it may be silent.
+    /// How long it may be silent, and how long once it has said something.
     patience: Duration,
+    usual: Duration,
     /// When it was looked after last.
     tended: Instant,
     pinged: Option<Instant>,
@@ -57,6 +60,7 @@ impl Tie {
             peer,
             heard: Instant::now(),
             patience: SILENCE_AT_FIRST,
+            usual: SILENCE,
             tended: Instant::now(),
             pinged: None,
             pings: Pings::default(),
@@ -84,6 +88,15 @@ impl Tie {
         self.channel = Some((sender, receiver));
         (self.heard, self.tended, self.pinged) = (Instant::now(), Instant::now(), None);
         Ok(())
+    }
+
+    /// A guest stands still: the peer is missed sooner.
+    pub(crate) fn hurry(&mut self) {
+        // One that has said nothing yet is not hurried.
+        if self.patience == self.usual {
+            self.patience = SILENCE_IN_BLACKOUT;
+        }
+        self.usual = SILENCE_IN_BLACKOUT;
     }
 
     /// Gives the channel up, if there is one.
@@ -116,7 +129,7 @@ impl Tie {
     /// Takes what the peer has said.
     pub(crate) fn take(&mut self, received: Received) -> Result<Option<Message>, Failure> {
         self.heard = Instant::now();
-        self.patience = SILENCE;
+        self.patience = self.usual;
         self.correspondence.hear(&received.message);
         match received.message {
             Message::Ping(ping) => {
@@ -212,6 +225,15 @@ impl Tie {
     }
 }
 
+/// Whether another connection could make it good again: not what the ends say to each other.
+pub(crate) const fn is_of_the_link(why: &Failure) -> bool {
+    matches!(why.kind, ErrorKind::Timeout | ErrorKind::Integrity)
+}
+
 fn lost(error: &Error) -> Failure {
-    failure_of(ErrorKind::Timeout, Fault::Network, error)
+    let kind = match error {
+        Error::Frame(_) => ErrorKind::Protocol,
+        _ => ErrorKind::Timeout,
+    };
+    failure_of(kind, Fault::Network, error)
 }

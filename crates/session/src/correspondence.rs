@@ -16,6 +16,8 @@ use crate::control::{Frame, Message};
 
 /// Bytes of messages that are kept at the most: the return path of a QEMU that asks for pages for as long as a broken link is waited for.
 const KEPT_MAX: usize = 4 << 20;
+/// And so many messages: fewer than a connection takes at once, since all of them go over the next one before anything else.
+const KEPT_MESSAGES_MAX: usize = 768;
 
 /// One end's side of it.
 #[derive(Debug, Default)]
@@ -44,10 +46,11 @@ impl Correspondence {
         let must_be_heard = message.must_be_heard();
         let frame = Frame::of(message);
         if must_be_heard {
-            self.bytes += frame.as_bytes().len();
-            if self.bytes > KEPT_MAX {
+            let bytes = self.bytes + frame.as_bytes().len();
+            if bytes > KEPT_MAX || self.kept.len() >= KEPT_MESSAGES_MAX {
                 return Err(Unheard::TooMuch);
             }
+            self.bytes = bytes;
             self.kept.push_back(frame.clone());
         }
         Ok(frame)
@@ -125,7 +128,7 @@ impl fmt::Display for Unheard {
         match self {
             Self::TooMuch => write!(
                 f,
-                "more than {} MiB of messages wait for the peer to hear them",
+                "more than {} MiB or {KEPT_MESSAGES_MAX} of messages wait for the peer to hear them",
                 KEPT_MAX >> 20
             ),
             Self::NeverSaid { heard, said } => write!(

@@ -124,6 +124,12 @@ impl Forecast {
         self.last = Some((now, sample));
     }
 
+    /// Time has passed in which there was no link: the next sample is as the first one.
+    pub const fn interrupted(&mut self) {
+        self.last = None;
+        self.waiting_since = None;
+    }
+
     /// The round that QEMU is in has these pages by now.
     pub const fn progress(&mut self, current: Round) {
         self.current = current;

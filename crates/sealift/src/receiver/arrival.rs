@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sealift::event::{Peer, Stage, What};
@@ -51,6 +52,10 @@ pub(super) async fn arrive(
     let admitted = async {
         let mut arrival = Arrival::greet(here, connection, from).await?;
         match arrival.hello().await {
+            Ok(Asked::First(..)) if arrival.here.leaving.load(Ordering::Relaxed) => {
+                arrival.sender.close(STEP_WITHIN).await;
+                Err(Ending::stopped())
+            }
             Ok(Asked::First(greeted, hello)) => arrival.admit(greeted, hello).await.map(Some),
             Ok(Asked::Again(returned)) => arrival.come_back(returned).await.map(|()| None),
             Err(ending) => {

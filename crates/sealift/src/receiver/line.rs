@@ -77,22 +77,18 @@ impl Line {
 
     /// It broke. Returns whether the source is waited for.
     pub(super) fn broke(&mut self, why: &Failure) -> bool {
-        self.is_broken(why.message.as_str());
-        !self.resume_for.is_zero()
-    }
-
-    /// The source is at the door.
-    pub(super) fn comes_back(&mut self) {
-        if self.down.is_none() {
-            self.is_broken("the source lost its connections");
+        if self.waits() {
+            self.down = Some(Down {
+                since: Instant::now(),
+                why: why.message.as_str().to_owned(),
+            });
         }
+        self.waits()
     }
 
-    fn is_broken(&mut self, why: &str) {
-        self.down = Some(Down {
-            since: Instant::now(),
-            why: why.to_owned(),
-        });
+    /// Whether a source whose connections broke is waited for.
+    pub(super) const fn waits(&self) -> bool {
+        !self.resume_for.is_zero()
     }
 
     /// Its lanes are awaited, in place of any that were awaited before.

@@ -29,6 +29,7 @@ mod unsealed;
 mod warnings;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -70,6 +71,8 @@ pub(crate) struct Here {
     journals: PathBuf,
     voice: Voice,
     rooms: Rooms,
+    /// It is to end: no guest is taken any more.
+    leaving: AtomicBool,
 }
 
 /// What a session came to.
@@ -135,6 +138,7 @@ fn prepare(
         journals,
         voice: Voice::of_command(reporter),
         rooms: Rooms::default(),
+        leaving: AtomicBool::new(false),
     })
 }
 
@@ -163,7 +167,8 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
     loop {
         let due = warnings.due();
         tokio::select! {
-            Some(caller) = calling.recv(), if !leaving => match caller {
+            // Also while it is to end: a guest that can no longer be refused may need its source to come back.
+            Some(caller) = calling.recv() => match caller {
                 // It tries again, or its operator does.
                 Caller::Control { .. } if sessions.len() >= SESSIONS_MAX => {}
                 Caller::Control { connection, from } => {
@@ -205,6 +210,7 @@ async fn serve(here: Arc<Here>, host: &Host, once: bool) -> Result<Ending, Endin
                 }
                 // A session that can still be ended ends; the others say why they cannot.
                 leaving = true;
+                here.leaving.store(true, Ordering::Relaxed);
                 for cancel in &cancels {
                     let _ = cancel.try_send(());
                 }

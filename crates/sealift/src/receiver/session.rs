@@ -40,7 +40,7 @@ use crate::clock::{Armed, ticks};
 use crate::ending::{failure, failure_of};
 use crate::fault;
 use crate::journals::{Journals, Settled};
-use crate::tie::Tie;
+use crate::tie::{self, Tie};
 use crate::under_way::UnderWay;
 use crate::watch::Seen;
 
@@ -159,8 +159,9 @@ impl Session {
             Happened::Said(Err(why)) => self.broke(why),
             Happened::ComesBack(comeback) => self.comes_back(comeback),
             Happened::Back(Ok(back)) => return self.back(going, back),
-            // It may try again.
-            Happened::Back(Err(_)) => None,
+            // What broke again may come again; what the source has said is for good.
+            Happened::Back(Err(why)) if tie::is_of_the_link(&why) => None,
+            Happened::Back(Err(why)) => Some(Event::Lost(why)),
             Happened::Inbound(event) => self.inbound(event),
             Happened::Relay(event) => self.relay(going, event),
             Happened::Placer(event) => self.placer(event),
@@ -219,18 +220,18 @@ impl Session {
     fn inbound(&mut self, event: inbound::Event) -> Option<Event> {
         match event {
             inbound::Event::Placed => self.acknowledge(),
-            // The source has closed it, or the link has broken: which, the control channel will say.
-            inbound::Event::LaneLost { error: None, .. } => None,
-            inbound::Event::LaneLost {
-                lane,
-                error: Some(error),
-            } => {
-                // What does not open was changed on the way.
-                let kind = match error.kind() {
-                    io::ErrorKind::InvalidData => ErrorKind::Integrity,
-                    _ => ErrorKind::Timeout,
+            // Where nobody comes back, the control channel says whether the source has closed it.
+            inbound::Event::LaneLost { error: None, .. } if !self.line.waits() => None,
+            inbound::Event::LaneLost { lane, error } => {
+                let (kind, why) = match error {
+                    // What does not open was changed on the way.
+                    Some(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        (ErrorKind::Integrity, error.to_string())
+                    }
+                    Some(error) => (ErrorKind::Timeout, error.to_string()),
+                    None => (ErrorKind::Timeout, "it was closed".to_owned()),
                 };
-                let why = format!("lane {lane} broke: {error}");
+                let why = format!("lane {lane} broke: {why}");
                 let why = failure(kind, Fault::Network, &why);
                 match self.broke(why) {
                     // The control channel stands: the source is told.
@@ -290,6 +291,9 @@ impl Session {
 
     /// A connection is gone: then all are, and the source is waited for. The event is that it is not.
     fn broke(&mut self, why: Failure) -> Option<Event> {
+        if !tie::is_of_the_link(&why) {
+            return Some(Event::Lost(why));
+        }
         if self.line.is_down() {
             return None;
         }
@@ -304,9 +308,15 @@ impl Session {
 
     /// The source is at the door again, and has proven that it is the one: whatever is left of its connections is given up for the new one.
     fn comes_back(&mut self, comeback: Comeback) -> Option<Event> {
-        self.tie.cut();
-        self.inbound.interrupt();
-        self.line.comes_back();
+        if !self.line.is_down() {
+            let why = failure(
+                ErrorKind::Timeout,
+                Fault::Network,
+                "the source lost its connections",
+            );
+            // It is here again already.
+            let _ = self.broke(why);
+        }
         let Comeback {
             sender,
             receiver,
@@ -334,6 +344,10 @@ impl Session {
             Ok(tokens) => tokens,
             Err(failure) => return Some(Event::Failed(failure)),
         };
+        // Whoever came before these tokens has none of them.
+        if let Ok(mut visitors) = self.visitors.try_lock() {
+            while visitors.try_recv().is_ok() {}
+        }
         for message in [Message::Resume(ours), Message::LaneTokens(tokens.clone())] {
             // A connection that is gone again is one that did not come.
             let _ = sender.send(Frame::of(message));
@@ -372,7 +386,6 @@ impl Session {
         let opened = gathered.open(&mut keys).and_then(|(lanes, early)| {
             let resumed = self.inbound.resume(keys, lanes);
             resumed.map_err(|error| failure_of(ErrorKind::Resources, Fault::Receiver, &error))?;
-            self.tie.tie_on(sender, receiver, theirs.heard)?;
             Ok(early)
         });
         let early = match opened {
@@ -385,6 +398,12 @@ impl Session {
         let after = self.line.up();
         if let Some(armed) = &mut going.deadline {
             armed.later(after);
+        }
+        if let Err(why) = self.tie.tie_on(sender, receiver, theirs.heard) {
+            // Gone again, or not the source that it was.
+            let event = self.broke(why)?;
+            let actions = self.handoff.handle(event);
+            return self.act(going, actions);
         }
         self.story.reconnected(after, &peer);
         // Of what was acknowledged last nobody knows whether it was heard.

@@ -50,7 +50,7 @@ pub(super) fn line(what: &What, verbose: bool) -> Option<Line> {
         What::Round(_) | What::Progress(_) => return None,
         What::Warning { message } => format!("warning: {}", Shown(message)),
         What::Interrupted { message } => {
-            format!("interrupted: {}; the guest runs on", Shown(message))
+            format!("interrupted: {}", Shown(message))
         }
         What::Resumed(resumed) => {
             let (after, address) = (span(resumed.after), Shown(&resumed.address));

@@ -25,6 +25,7 @@ use sealift_session::control::{Direction, Epoch, ErrorKind, Failure, Fault, Mess
 use sealift_session::handoff::source::{self as handoff, Action, Event, Outcome, SourceHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
 
 use super::ingest;
 use super::line::Line;
@@ -38,12 +39,14 @@ use crate::clock::{Armed, now_ns, ticks};
 use crate::ending::{failure, failure_of};
 use crate::journals::{Journals, Settled};
 use crate::signals::Signals;
-use crate::tie::Tie;
+use crate::tie::{self, Tie};
 use crate::under_way::UnderWay;
 use crate::watch::Seen;
 
 /// How often the gate and the window are looked at: a tenth of the shortest blackout that is worth asking for.
 const TICK: Duration = Duration::from_millis(5);
+/// How long a session that has ended well tries to tell the receiver so, over a link that is gone.
+const LAST_WORD: Duration = Duration::from_secs(10);
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(200);
 
@@ -81,6 +84,8 @@ struct Going {
     deadline: Option<Armed>,
     /// Since when the guest stands still.
     stopped: Option<Instant>,
+    /// INTENT is in the journal, and nobody is there to be told: SHUT is not passed before somebody is.
+    intends: bool,
 }
 
 impl Carry {
@@ -97,6 +102,7 @@ impl Carry {
             told: Instant::now(),
             deadline: None,
             stopped: None,
+            intends: false,
         };
         let mut ticks = ticks(TICK);
         self.story.stage(Stage::PreCopy);
@@ -105,10 +111,11 @@ impl Carry {
             if let Some(outcome) = outcome {
                 return self.finish(outcome).await;
             }
-            // Nobody can be late while nobody can be heard; but the receiver is not waited for by an end that has given up.
+            // Nobody can be late while nobody can be heard; but this host's QEMU can, and a receiver is not waited for by an end that has given up.
+            let own = |armed: &Armed| armed.is(Wait::Aborted) || armed.is(Wait::Completed);
             let deadline = going
                 .deadline
-                .filter(|armed| !self.line.is_down() || armed.is(Wait::Aborted));
+                .filter(|armed| !self.line.is_down() || own(armed));
             let happened = tokio::select! {
                 // What the peer can bring about as often as it likes comes last.
                 biased;
@@ -134,12 +141,21 @@ impl Carry {
                 events.extend(message.and_then(|message| self.message(message)));
             }
             Happened::Said(Err(why)) => events.extend(self.broke(why)),
-            Happened::Back(Ok(back)) => events.extend(self.back(going, back)),
+            Happened::Back(Ok(back)) => {
+                events.extend(self.back(going, back));
+                if going.intends && !self.line.is_down() {
+                    going.intends = false;
+                    events.push(Event::Journaled(Step::Intent));
+                }
+            }
             Happened::Back(Err(why)) => events.push(Event::Lost(self.line.lost(&why))),
             Happened::Outbound(event) => events.extend(self.outbound(going, event)),
             Happened::Ingest(event) => events.extend(self.ingest(going, event)),
             Happened::Seen(Ok(seen)) => events.extend(self.seen(seen)),
             Happened::Seen(Err(_)) => self.reins.socket_closed(&going.under_way),
+            Happened::Settled(Settled::Written(Step::Intent)) if self.line.is_down() => {
+                going.intends = true;
+            }
             Happened::Settled(settled) => events.extend(self.settled(settled)),
             Happened::Done(event) => {
                 if let Event::MemoryRead(verification) = &event {
@@ -316,6 +332,7 @@ impl Carry {
             return vec![];
         }
         going.stopped = Some(Instant::now());
+        self.tie.hurry();
         self.reins.hurry();
         self.story.stage(Stage::StopAndCopy);
         let at_ns = now_ns();
@@ -372,7 +389,8 @@ impl Carry {
 
     fn tick(&mut self, going: &mut Going) -> Option<Event> {
         let standing = self.outbound.standing();
-        if self.handoff.stage() == handoff::Stage::PreCopy {
+        // A link that is gone says nothing of what it can carry, and nobody could hear of a guest that stops.
+        if self.handoff.stage() == handoff::Stage::PreCopy && !self.line.is_down() {
             let adjusted = self.pace.adjust(&standing);
             if adjusted.opens {
                 // An error is the end of QEMU's channel, which is told elsewhere.
@@ -404,11 +422,14 @@ impl Carry {
             At::Stopped | At::Drained | At::Intending
         );
         let stopped = going.stopped.filter(|_| undecided && self.line.is_down())?;
-        self.line.gives_up(stopped.elapsed()).map(Event::Lost)
+        self.line.gives_up(stopped).map(Event::Lost)
     }
 
     /// A connection is gone: then all are, and this end comes back. The event is that it cannot.
     fn broke(&mut self, why: Failure) -> Option<Event> {
+        if !tie::is_of_the_link(&why) {
+            return Some(Event::Lost(self.line.lost(&why)));
+        }
         if self.line.is_down() {
             return None;
         }
@@ -436,11 +457,12 @@ impl Carry {
             peer,
         } = back;
         if theirs.lowest < self.outbound.lowest_unacknowledged() {
-            return Some(Event::Lost(failure(
+            let why = failure(
                 ErrorKind::Protocol,
                 Fault::Receiver,
                 "the receiver has not seen what it has acknowledged: it is not the same any more",
-            )));
+            );
+            return Some(Event::Lost(self.line.lost(&why)));
         }
         let resumed = self
             .outbound
@@ -449,9 +471,10 @@ impl Carry {
             Ok(again) => again,
             Err(error) => {
                 let why = failure_of(ErrorKind::Internal, Fault::Source, &error);
-                return Some(Event::Failed(why));
+                return Some(Event::Lost(self.line.lost(&why)));
             }
         };
+        self.pace.reconnected();
         let after = self.line.up();
         if let Some(armed) = &mut going.deadline {
             armed.later(after);
@@ -526,6 +549,15 @@ impl Carry {
 
     async fn finish(mut self, mut outcome: Outcome) -> Ending {
         self.reins.settle().await;
+        // The receiver, whose guest it is now, waits for that word.
+        if let Outcome::Moved { .. } = &outcome
+            && self.line.is_down()
+            && let Ok(Ok(back)) = timeout(LAST_WORD, self.line.back()).await
+        {
+            let _ = self
+                .tie
+                .tie_on(back.sender, back.receiver, back.theirs.heard);
+        }
         if let Outcome::StillAtSource { stopped, .. } = &mut outcome
             && self.reins.let_run().await
         {

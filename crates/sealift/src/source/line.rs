@@ -17,12 +17,19 @@ use tokio::time::Instant;
 use super::way_back::{Back, Has, WayBack};
 use crate::ending::failure;
 
+/// One that breaks sooner than this after it was made anew has not been back.
+const BACK_FOR_GOOD: Duration = Duration::from_secs(2);
+
 /// The connections as a whole: where one is gone, all are made anew.
 pub(super) struct Line {
     /// None where a broken connection ends the session.
     way: Option<Arc<WayBack>>,
     max_blackout: Duration,
     down: Option<Down>,
+    /// Since when it breaks again and again: what comes back for a moment is not back.
+    troubled: Option<Instant>,
+    /// When it was made anew last.
+    up_since: Instant,
     attempts: UnboundedSender<Result<Back, Failure>>,
     came: UnboundedReceiver<Result<Back, Failure>>,
 }
@@ -40,6 +47,8 @@ impl Line {
             way: way.map(Arc::new),
             max_blackout,
             down: None,
+            troubled: None,
+            up_since: Instant::now(),
             attempts,
             came,
         }
@@ -56,10 +65,17 @@ impl Line {
         };
         let (way, attempts) = (Arc::clone(way), self.attempts.clone());
         let since = Instant::now();
-        let until = since + way.order.resume_for;
+        let again = since.duration_since(self.up_since) < BACK_FOR_GOOD;
+        let began = match self.troubled {
+            Some(began) if again => began,
+            _ => since,
+        };
+        let at_once = !(again && self.troubled.replace(began).is_some());
+        self.troubled = Some(began);
+        let until = began + way.order.resume_for;
         let coming_back = tokio::spawn(async move {
             // Nobody listens when the session has ended.
-            let _ = attempts.send(way.take(has, until).await);
+            let _ = attempts.send(way.take(has, at_once, until).await);
         });
         self.down = Some(Down {
             since,
@@ -80,6 +96,7 @@ impl Line {
 
     /// It is up again. Returns for how long it was not.
     pub(super) fn up(&mut self) -> Duration {
+        self.up_since = Instant::now();
         self.down
             .take()
             .map_or(Duration::ZERO, |down| down.since.elapsed())
@@ -99,14 +116,16 @@ impl Line {
         failure(last.kind, last.fault, &message)
     }
 
-    /// The guest has stood still for so long, and there is no connection: whether that is enough.
-    pub(super) fn gives_up(&mut self, standstill: Duration) -> Option<Failure> {
+    /// The guest stands still since then: whether it has waited for long enough for a connection.
+    pub(super) fn gives_up(&mut self, stopped: std::time::Instant) -> Option<Failure> {
+        let waits = |down: &Down| stopped.elapsed().min(down.since.elapsed());
+        let standstill = waits(self.down.as_ref()?);
         if standstill <= self.max_blackout {
             return None;
         }
         let down = self.down.take()?;
         let message = format!(
-            "{}; the guest stood still for {:.1} s then, and --max-blackout allows {:.1} s",
+            "{}; the guest stood still and waited for {:.1} s, and --max-blackout allows {:.1} s",
             down.why,
             standstill.as_secs_f64(),
             self.max_blackout.as_secs_f64()

@@ -188,6 +188,13 @@ impl Pace {
         }
     }
 
+    /// Connections are made anew: of the time without any nothing is known.
+    pub(crate) fn reconnected(&self) {
+        let mut state = lock(&self.state);
+        state.gate.forecast_mut().interrupted();
+        state.convergence.interrupted();
+    }
+
     /// Takes in what was delivered.
     pub(crate) fn adjust(&self, standing: &Standing) -> Adjusted {
         let now = self.start.elapsed();

@@ -78,8 +78,17 @@ enum Trouble {
 
 impl WayBack {
     /// Tries until it is back, or the time is over. The error says why for good, or what was the matter last.
-    pub(crate) async fn take(&self, has: Has, until: Instant) -> Result<Back, Failure> {
+    /// The first attempt is made at once, unless the last one brought nothing that lasted.
+    pub(crate) async fn take(
+        &self,
+        has: Has,
+        at_once: bool,
+        until: Instant,
+    ) -> Result<Back, Failure> {
         let mut pause = FIRST_PAUSE;
+        if !at_once {
+            sleep(jittered(LONGEST_PAUSE)).await;
+        }
         loop {
             let within = ATTEMPT_WITHIN.min(until.saturating_duration_since(Instant::now()));
             let why = match timeout(within, self.attempt(has)).await {
