@@ -200,10 +200,39 @@ impl Host {
 
     /// Resets as many as `most` of the connections that this host has made to a port: both ends are told. Returns how many these were.
     pub fn reset(&self, port: u16, most: usize) -> Result<usize, Error> {
+        let ends = self.connections(port, most)?;
+        for own in &ends {
+            let (own, to_port) = (format!(":{own}"), format!(":{port}"));
+            let kill = ["ss", "-K", "sport", "=", &own, "dport", "=", &to_port];
+            self.run(&kill)?;
+        }
+        Ok(ends.len())
+    }
+
+    /// What this host sends over as many of them is lost from now on, and nobody is told. Others are what they were.
+    pub fn silence(&self, port: u16, most: usize) -> Result<usize, Error> {
+        let ends = self.connections(port, most)?;
+        for own in &ends {
+            let rule = [
+                "ip",
+                "rule",
+                "add",
+                "ipproto",
+                "tcp",
+                "sport",
+                own,
+                "blackhole",
+            ];
+            self.run(&rule)?;
+        }
+        Ok(ends.len())
+    }
+
+    /// This end's ports of connections to a port, as many as `most` of them. The system gives them out in any order.
+    fn connections(&self, port: u16, most: usize) -> Result<Vec<String>, Error> {
         let to_port = format!(":{port}");
-        let in_it = ["netns", "exec", &self.namespace, "ss", "-tnH"];
-        let established = ["state", "established", "dport", "=", &to_port];
-        let found = bounded("ip", &[&in_it[..], &established].concat())?;
+        let established = ["ss", "-tnH", "state", "established", "dport", "=", &to_port];
+        let found = self.run(&established)?;
         // Receive queue, send queue, this end, the other.
         let mut ends: Vec<_> = found
             .lines()
@@ -211,15 +240,14 @@ impl Host {
             .filter_map(|end| end.rsplit_once(':'))
             .map(|(_, port)| port.to_owned())
             .collect();
-        // The system gives ports out in any order; which connection is which does not matter to whom this is done.
         ends.sort();
         ends.truncate(most);
-        for own in &ends {
-            let own = format!(":{own}");
-            let kill = ["-K", "sport", "=", &own, "dport", "=", &to_port];
-            bounded("ip", &[&in_it[..], &kill].concat())?;
-        }
-        Ok(ends.len())
+        Ok(ends)
+    }
+
+    /// Runs a program that must end soon, in this namespace.
+    fn run(&self, line: &[&str]) -> Result<String, Error> {
+        bounded("ip", &[&["netns", "exec", &self.namespace], line].concat())
     }
 
     /// A command that runs a program on this host. It ends with the thread that started it.

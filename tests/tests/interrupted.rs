@@ -249,7 +249,7 @@ fn an_end_that_stands_still_is_waited_for() {
     }
 }
 
-/// Carries connections on to a host, and flips one bit on the way there, of the first connection that carries so much.
+/// Carries connections on to a host, and flips one bit on the way there, of the first that has carried so much.
 fn flip(listener: &TcpListener, to: SocketAddr, after: usize) {
     let flipped = Arc::new(AtomicBool::new(false));
     for from in listener.incoming() {
@@ -313,14 +313,18 @@ fn a_bit_that_is_flipped_on_the_way_costs_connections_and_no_more() {
     };
     let (sent, received) = moving.moves();
     assert_eq!(count(&sent, "resumed"), 1, "{}", sent.said());
-    assert!(
-        received.last("interrupted")["message"]
-            .as_str()
-            .unwrap()
-            .contains("lane"),
-        "{}",
-        received.said()
-    );
+    let why = received.last("interrupted")["message"].as_str().unwrap();
+    assert!(why.contains("lane"), "{}", received.said());
+}
+
+#[test]
+fn a_connection_that_falls_silent_beside_others_that_do_not_is_missed() {
+    let moving = Moving::start(|order| order.with(SLOW).with(["--lanes", "2"]));
+    // Two of three: a lane is among them, and perhaps the control channel.
+    assert_eq!(moving.trial.hosts().a().silence(PORT, 2).unwrap(), 2);
+    let (sent, received) = moving.moves();
+    assert_eq!(count(&sent, "resumed"), 1, "{}", sent.said());
+    assert_eq!(count(&received, "resumed"), 1, "{}", received.said());
 }
 
 #[test]
