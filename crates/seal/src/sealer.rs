@@ -106,12 +106,7 @@ impl Sealer {
     /// Ends the epoch. The peer needs to know [how many batches](Ended::batches) it has to have opened.
     #[must_use = "the next epoch of this lane begins with it"]
     pub fn end(self) -> Ended {
-        Ended {
-            half: Half::Sealed,
-            lane: self.lane(),
-            epoch: self.epoch(),
-            batches: self.sealed(),
-        }
+        self.end_and_keep().0
     }
 
     /// Ends the epoch, and keeps its key for batches that may have to be [opened again](Unsealer::unseal).

@@ -18,6 +18,7 @@ mod opening;
 mod placer;
 mod qemu_says;
 mod reached;
+mod reconnecting;
 mod reins;
 mod relay;
 mod restore;

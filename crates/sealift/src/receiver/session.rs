@@ -18,8 +18,7 @@ use sealift::event::What;
 use sealift::outcome::Ending;
 use sealift_net::inbound::{self, Inbound, Placed};
 use sealift_session::control::{
-    Bytes, Choice, ErrorKind, Failure, Fault, Frame, Message, Placing, Received, Resume,
-    wire::Progress,
+    Bytes, Choice, ErrorKind, Failure, Fault, Message, Placing, Received, wire::Progress,
 };
 use sealift_session::handoff::receiver::{
     self as handoff, Action, Event, Outcome, ReceiverHandoff,
@@ -27,6 +26,7 @@ use sealift_session::handoff::receiver::{
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
+use super::Visitor;
 use super::comeback::Comeback;
 use super::line::{Back, Line};
 use super::placer;
@@ -35,7 +35,6 @@ use super::reached::Reached;
 use super::reins::Reins;
 use super::relay;
 use super::story::Story;
-use super::{Visitor, lanes};
 use crate::clock::{Armed, ticks};
 use crate::ending::{failure, failure_of};
 use crate::fault;
@@ -84,7 +83,7 @@ pub(crate) struct Sources {
 }
 
 /// Something that has happened.
-enum Happened {
+pub(super) enum Happened {
     Said(Result<Option<Message>, Failure>),
     ComesBack(Comeback),
     Back(Result<Back, Failure>),
@@ -101,10 +100,10 @@ enum Happened {
 }
 
 /// What the loop itself remembers.
-struct Going {
+pub(super) struct Going {
     under_way: UnderWay<Event>,
     told: Option<Instant>,
-    deadline: Option<Armed>,
+    pub(super) deadline: Option<Armed>,
     /// All that came before the barrier, once it is placed: this may be before the source has counted it.
     at_barrier: Option<Drain>,
 }
@@ -153,7 +152,7 @@ impl Session {
         }
     }
 
-    fn happened(&mut self, going: &mut Going, happened: Happened) -> Option<Outcome> {
+    pub(super) fn happened(&mut self, going: &mut Going, happened: Happened) -> Option<Outcome> {
         let event = match happened {
             Happened::Said(Ok(message)) => message.and_then(|message| self.message(message)),
             Happened::Said(Err(why)) => self.broke(why),
@@ -278,7 +277,7 @@ impl Session {
     }
 
     /// Tells the source what is in place, when it is there to hear it.
-    fn acknowledge(&mut self) -> Option<Event> {
+    pub(super) fn acknowledge(&mut self) -> Option<Event> {
         while !self.line.is_down()
             && let Some(ranges) = self.placed.take_ranges()
         {
@@ -287,140 +286,6 @@ impl Session {
             }
         }
         None
-    }
-
-    /// A connection is gone: then all are, and the source is waited for. The event is that it is not.
-    fn broke(&mut self, why: Failure) -> Option<Event> {
-        if !tie::is_of_the_link(&why) {
-            return Some(Event::Lost(why));
-        }
-        if self.line.is_down() {
-            return None;
-        }
-        if self.handoff.stage() == handoff::Stage::Over || !self.line.broke(&why) {
-            return Some(Event::Lost(why));
-        }
-        self.tie.cut();
-        self.inbound.interrupt();
-        self.story.interrupted(&why);
-        None
-    }
-
-    /// The source is at the door again, and has proven that it is the one: whatever is left of its connections is given up for the new one.
-    fn comes_back(&mut self, comeback: Comeback) -> Option<Event> {
-        if !self.line.is_down() {
-            let why = failure(
-                ErrorKind::Timeout,
-                Fault::Network,
-                "the source lost its connections",
-            );
-            // It is here again already.
-            let _ = self.broke(why);
-        }
-        let Comeback {
-            sender,
-            receiver,
-            keys,
-            theirs,
-            peer,
-        } = comeback;
-        let (lowest, seen) = self.inbound.seen();
-        let internal = |error: &(dyn std::error::Error + 'static)| {
-            Some(Event::Failed(failure_of(
-                ErrorKind::Internal,
-                Fault::Receiver,
-                error,
-            )))
-        };
-        let ours = match Bytes::new("Resume.seen", seen) {
-            Ok(seen) => Resume {
-                heard: self.tie.has_heard(),
-                lowest,
-                seen,
-            },
-            Err(invalid) => return internal(&invalid),
-        };
-        let tokens = match lanes::tokens(self.choice.lanes) {
-            Ok(tokens) => tokens,
-            Err(failure) => return Some(Event::Failed(failure)),
-        };
-        // Whoever came before these tokens has none of them.
-        if let Ok(mut visitors) = self.visitors.try_lock() {
-            while visitors.try_recv().is_ok() {}
-        }
-        for message in [Message::Resume(ours), Message::LaneTokens(tokens.clone())] {
-            // A connection that is gone again is one that did not come.
-            let _ = sender.send(Frame::of(message));
-        }
-        let (visitors, choice) = (Arc::clone(&self.visitors), self.choice.clone());
-        self.line.gather(async move {
-            let key = keys
-                .lane_hello_key()
-                .map_err(|error| failure_of(ErrorKind::Internal, Fault::Receiver, &error))?;
-            let mut receiver = receiver;
-            let mut visitors = visitors.lock().await;
-            let gathered =
-                lanes::gather(&mut receiver, &mut visitors, &tokens, &choice, &key).await?;
-            Ok(Back {
-                sender,
-                receiver,
-                keys,
-                gathered,
-                theirs,
-                peer,
-            })
-        });
-        None
-    }
-
-    /// The source is back.
-    fn back(&mut self, going: &mut Going, back: Back) -> Option<Outcome> {
-        let Back {
-            sender,
-            receiver,
-            mut keys,
-            gathered,
-            theirs,
-            peer,
-        } = back;
-        let opened = gathered.open(&mut keys).and_then(|(lanes, early)| {
-            let resumed = self.inbound.resume(keys, lanes);
-            resumed.map_err(|error| failure_of(ErrorKind::Resources, Fault::Receiver, &error))?;
-            Ok(early)
-        });
-        let early = match opened {
-            Ok(early) => early,
-            Err(why) => {
-                let actions = self.handoff.handle(Event::Failed(why));
-                return self.act(going, actions);
-            }
-        };
-        let after = self.line.up();
-        if let Some(armed) = &mut going.deadline {
-            armed.later(after);
-        }
-        if let Err(why) = self.tie.tie_on(sender, receiver, theirs.heard) {
-            // Gone again, or not the source that it was.
-            let event = self.broke(why)?;
-            let actions = self.handoff.handle(event);
-            return self.act(going, actions);
-        }
-        self.story.reconnected(after, &peer);
-        // Of what was acknowledged last nobody knows whether it was heard.
-        self.placed.tell_again(theirs.lowest);
-        if let Some(event) = self.acknowledge() {
-            let actions = self.handoff.handle(event);
-            return self.act(going, actions);
-        }
-        self.said(going, early)
-    }
-
-    /// What the source said before it was listened to here.
-    fn said(&mut self, going: &mut Going, early: Vec<Received>) -> Option<Outcome> {
-        early.into_iter().find_map(|received| {
-            let said = self.tie.take(received);
-            self.happened(going, Happened::Said(said))
-        })
     }
 
     fn placer(&mut self, event: placer::Event) -> Option<Event> {
@@ -510,7 +375,7 @@ impl Session {
     }
 
     /// Does what the machine says, in its order. Returns how it ended, if it has.
-    fn act(&mut self, going: &mut Going, actions: Vec<Action>) -> Option<Outcome> {
+    pub(super) fn act(&mut self, going: &mut Going, actions: Vec<Action>) -> Option<Outcome> {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {

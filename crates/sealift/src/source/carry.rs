@@ -34,12 +34,12 @@ use super::pipeline::Sources;
 use super::reins::Reins;
 use super::return_path::Said;
 use super::story::Story;
-use super::way_back::{Back, Has};
+use super::way_back::Back;
 use crate::clock::{Armed, now_ns, ticks};
 use crate::ending::{failure, failure_of};
 use crate::journals::{Journals, Settled};
 use crate::signals::Signals;
-use crate::tie::{self, Tie};
+use crate::tie::Tie;
 use crate::under_way::UnderWay;
 use crate::watch::Seen;
 
@@ -78,12 +78,12 @@ enum Happened {
 }
 
 /// What the loop itself remembers.
-struct Going {
+pub(super) struct Going {
     under_way: UnderWay<Event>,
     told: Instant,
-    deadline: Option<Armed>,
+    pub(super) deadline: Option<Armed>,
     /// Since when the guest stands still.
-    stopped: Option<Instant>,
+    pub(super) stopped: Option<Instant>,
     /// INTENT is in the journal, and nobody is there to be told: SHUT is not passed before somebody is.
     intends: bool,
 }
@@ -412,76 +412,6 @@ impl Carry {
         }
         let tended = self.tie.tend();
         tended.err().and_then(|why| self.broke(why))
-    }
-
-    /// The guest stands still, nothing is decided, and the receiver has been gone for too long for that.
-    fn gives_up(&mut self, going: &Going) -> Option<Event> {
-        use handoff::Stage as At;
-        let undecided = matches!(
-            self.handoff.stage(),
-            At::Stopped | At::Drained | At::Intending
-        );
-        let stopped = going.stopped.filter(|_| undecided && self.line.is_down())?;
-        self.line.gives_up(stopped).map(Event::Lost)
-    }
-
-    /// A connection is gone: then all are, and this end comes back. The event is that it cannot.
-    fn broke(&mut self, why: Failure) -> Option<Event> {
-        if !tie::is_of_the_link(&why) {
-            return Some(Event::Lost(self.line.lost(&why)));
-        }
-        if self.line.is_down() {
-            return None;
-        }
-        let has = Has {
-            heard: self.tie.has_heard(),
-            lowest: self.outbound.lowest_unacknowledged(),
-        };
-        if self.handoff.stage() == handoff::Stage::Over || !self.line.broke(&why, has) {
-            return Some(Event::Lost(why));
-        }
-        self.tie.cut();
-        self.outbound.interrupt();
-        self.story.interrupted(&why);
-        None
-    }
-
-    /// This end has come back to the receiver.
-    fn back(&mut self, going: &mut Going, back: Back) -> Option<Event> {
-        let Back {
-            sender,
-            receiver,
-            keys,
-            lanes,
-            theirs,
-            peer,
-        } = back;
-        if theirs.lowest < self.outbound.lowest_unacknowledged() {
-            let why = failure(
-                ErrorKind::Protocol,
-                Fault::Receiver,
-                "the receiver has not seen what it has acknowledged: it is not the same any more",
-            );
-            return Some(Event::Lost(self.line.lost(&why)));
-        }
-        let resumed = self
-            .outbound
-            .resume(keys, lanes, |number| theirs.has_seen(number));
-        let again = match resumed {
-            Ok(again) => again,
-            Err(error) => {
-                let why = failure_of(ErrorKind::Internal, Fault::Source, &error);
-                return Some(Event::Lost(self.line.lost(&why)));
-            }
-        };
-        self.pace.reconnected();
-        let after = self.line.up();
-        if let Some(armed) = &mut going.deadline {
-            armed.later(after);
-        }
-        self.story.reconnected(after, again, &peer);
-        let tied = self.tie.tie_on(sender, receiver, theirs.heard);
-        tied.err().and_then(|why| self.broke(why))
     }
 
     /// Does what is to be done about a guest that does not converge.

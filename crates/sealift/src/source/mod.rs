@@ -24,6 +24,7 @@ mod pace;
 mod parallel;
 mod pipeline;
 mod prologue;
+mod reconnecting;
 mod reins;
 mod return_path;
 mod save;
@@ -440,7 +441,7 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
             None => Completion::ByClose,
         },
     };
-    let way_back = match way_back(way, &link, &agreed) {
+    let way_back = match WayBack::new(&way.order, &way.pki, &link, &agreed) {
         Ok(way_back) => way_back,
         Err(ending) => {
             journal.end(true).await;
@@ -495,29 +496,6 @@ async fn carry(way: &Way, ready: Ready, qemu: Qemu, journal: Journals, signals: 
         signals,
     };
     carry.run(sources, looks, begun).await
-}
-
-/// How to come back when connections break; none where nobody wants to.
-fn way_back(
-    way: &Way,
-    link: &Link,
-    agreed: &Agreed<sealift_seal::Source>,
-) -> Result<Option<WayBack>, Ending> {
-    if way.order.resume_for.is_zero() {
-        return Ok(None);
-    }
-    let resumption = agreed.keyed.resumption();
-    let resumption = resumption
-        .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost))?;
-    Ok(Some(WayBack {
-        order: way.order.clone(),
-        pki: Arc::clone(&way.pki),
-        session: agreed.session,
-        suite: agreed.suite,
-        choice: agreed.choice.clone(),
-        resumption,
-        identity: link.identity.clone(),
-    }))
 }
 
 /// Why the hand-off is not managed, if it is not.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealift::event::Peer;
+use sealift::outcome::{Ending, Fault as Owner, Kind};
 use sealift_identity::Pki;
 use sealift_net::control::{Receiver, Sender};
 use sealift_net::outbound::Lane;
@@ -20,7 +21,7 @@ use sealift_session::control::{
     Bytes, Choice, ErrorKind, Failure, Fault, Frame, Message, Resume, SessionId, Text,
 };
 use sealift_session::handshake::again::{Known, Returning};
-use sealift_session::handshake::{Failed, Reason};
+use sealift_session::handshake::{Agreed, Failed, Reason};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::link::{self, Link, Order};
@@ -77,6 +78,31 @@ enum Trouble {
 }
 
 impl WayBack {
+    /// After a session was agreed on; none where nobody wants to come back.
+    pub(super) fn new(
+        order: &Order,
+        pki: &Arc<Pki>,
+        link: &Link,
+        agreed: &Agreed<Source>,
+    ) -> Result<Option<Self>, Ending> {
+        if order.resume_for.is_zero() {
+            return Ok(None);
+        }
+        let resumption = agreed
+            .keyed
+            .resumption()
+            .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Owner::ThisHost))?;
+        Ok(Some(Self {
+            order: order.clone(),
+            pki: Arc::clone(pki),
+            session: agreed.session,
+            suite: agreed.suite,
+            choice: agreed.choice.clone(),
+            resumption,
+            identity: link.identity.clone(),
+        }))
+    }
+
     /// Tries until it is back, or the time is over. The error says why for good, or what was the matter last.
     /// The first attempt is made at once, unless the last one brought nothing that lasted.
     pub(crate) async fn take(
@@ -107,7 +133,7 @@ impl WayBack {
     }
 
     async fn attempt(&self, has: Has) -> Result<Back, Trouble> {
-        let passing = |ending: sealift::outcome::Ending| Trouble::Passing(ending.line());
+        let passing = |ending: Ending| Trouble::Passing(ending.line());
         let (mut link, seen) = link::connect(&self.order, &self.pki)
             .await
             .map_err(passing)?;
