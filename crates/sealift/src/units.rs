@@ -108,17 +108,14 @@ impl FromStr for MaxDowntime {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let (amount, unit) = Amount::split(text)?;
-        let factor =
-            find(TIMES, unit).ok_or(UnitError::Unit("us, ms, s, min or h, as in 300ms"))?;
-        let micros = amount.times(factor)?;
-        let time = Duration::from_micros(micros);
-        match micros {
-            0..1_000 => Err(UnitError::TooSmall("1ms")),
-            _ if time > Self::MOST => Err(UnitError::Above("2000s, QEMU's own limit")),
-            _ if !micros.is_multiple_of(1_000) => Err(UnitError::NotWhole("of milliseconds")),
-            _ => Ok(Self(time)),
+        let time = time(text, "us, ms, s, min or h, as in 300ms")?;
+        if time < Duration::from_millis(1) {
+            return Err(UnitError::TooSmall("1ms"));
         }
+        if time > Self::MOST {
+            return Err(UnitError::Above("2000s, QEMU's own limit"));
+        }
+        in_millis(time).map(Self)
     }
 }
 
@@ -141,21 +138,32 @@ impl FromStr for Patience {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let (amount, unit) = Amount::split(text)?;
-        let factor = find(TIMES, unit).ok_or(UnitError::Unit("ms, s, min or h, as in 60s"))?;
-        let micros = amount.times(factor)?;
-        let time = Duration::from_micros(micros);
-        match micros {
-            _ if time > Self::MOST => Err(UnitError::Above("24h")),
-            _ if !micros.is_multiple_of(1_000) => Err(UnitError::NotWhole("of milliseconds")),
-            _ => Ok(Self(time)),
+        let time = time(text, "ms, s, min or h, as in 60s")?;
+        if time > Self::MOST {
+            return Err(UnitError::Above("24h"));
         }
+        in_millis(time).map(Self)
     }
 }
 
 impl fmt::Display for Patience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.0.as_millis())
+    }
+}
+
+/// A length of time, in a unit of which `units` names some.
+fn time(text: &str, units: &'static str) -> Result<Duration, UnitError> {
+    let (amount, unit) = Amount::split(text)?;
+    let factor = find(TIMES, unit).ok_or(UnitError::Unit(units))?;
+    amount.times(factor).map(Duration::from_micros)
+}
+
+/// One that is a whole number of milliseconds.
+fn in_millis(time: Duration) -> Result<Duration, UnitError> {
+    match time.subsec_micros() % 1_000 {
+        0 => Ok(time),
+        _ => Err(UnitError::NotWhole("of milliseconds")),
     }
 }
 
