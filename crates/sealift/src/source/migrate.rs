@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use super::guest::Asked;
 use super::outlet;
+use super::prologue::{needs_return_path, read_prologue};
 use super::setup::set_up;
-use super::{Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, read_prologue};
+use super::{Asking, Qemu, Way, cancelled, go, new_session};
 use crate::ending::{self, whole};
 use crate::monitor::Monitor;
 use crate::settings::Before;

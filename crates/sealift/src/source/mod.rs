@@ -75,7 +75,7 @@ use guest::Asked;
 use line::Line;
 use link::{Link, Order};
 use pipeline::Pipeline;
-use prologue::{NoPrologue, Prologue};
+use prologue::Prologue;
 use reins::Reins;
 use return_path::ReturnPath;
 use shares::Shares;
@@ -197,49 +197,6 @@ fn new_session() -> Result<SessionId, Ending> {
     random::array()
         .map(SessionId)
         .map_err(|error| Ending::because(Kind::Host, &error).fault(Fault::ThisHost))
-}
-
-/// Reads the beginning of QEMU's stream, off the reactor.
-async fn read_prologue(read: sealift_qemu::channel::ReadHalf) -> Result<Prologue, Ending> {
-    let reading = tokio::task::spawn_blocking(move || Prologue::read(read));
-    let prologue = reading
-        .await
-        .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost))?;
-    prologue.map_err(|why| no_prologue(&why))
-}
-
-/// QEMU must wait for the destination.
-fn needs_return_path(prologue: &Prologue) -> Result<(), Ending> {
-    if !prologue.facts.return_path {
-        let message = "QEMU migrates without a return path: it would not wait for the destination to have the guest";
-        return Err(Ending::new(Kind::StillAtSource, message)
-            .fault(Fault::User)
-            .advice(
-                "a small guest QEMU may have stopped before it saw that nobody takes it: cont runs it on; then switch the return path \
-                 on, migrate_set_capability return-path on, or use sealift migrate",
-            ));
-    }
-    Ok(())
-}
-
-fn no_prologue(why: &NoPrologue) -> Ending {
-    let ending = |message: String| Ending::new(Kind::StillAtSource, message);
-    match why {
-        NoPrologue::Ended => {
-            ending("QEMU closed its channel before it said which guest it is".to_owned())
-                .fault(Fault::Guest)
-                .advice("ask QEMU why: info migrate")
-        }
-        NoPrologue::Silent(waited) => ending(format!(
-            "QEMU opened a channel and wrote nothing for {} s",
-            waited.as_secs()
-        ))
-        .fault(Fault::Guest),
-        NoPrologue::Broken(error) => {
-            ending(format!("QEMU's channel broke: {error}")).fault(Fault::Guest)
-        }
-        NoPrologue::Unsupported(what) => ending(what.explanation().to_owned()).fault(Fault::User),
-    }
 }
 
 /// A receiver that was asked, and what was agreed on with it so far.

@@ -8,6 +8,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use sealift::outcome::{Ending, Fault, Kind};
 use sealift_qemu::channel::{ReadHalf, ReadOutcome};
 use sealift_stream::PageSize;
 use sealift_stream::main_channel::{Command, Emitter, Item, Parser, Section, Setting};
@@ -196,5 +197,48 @@ pub(super) fn refuse(command: &Command<'_>) -> Result<(), Unsupported> {
         }
         Command::EnableColo => Err(Unsupported::Colo),
         _ => Ok(()),
+    }
+}
+
+/// Reads the beginning of QEMU's stream, off the reactor.
+pub(super) async fn read_prologue(read: ReadHalf) -> Result<Prologue, Ending> {
+    let reading = tokio::task::spawn_blocking(move || Prologue::read(read));
+    let prologue = reading
+        .await
+        .map_err(|error| Ending::because(Kind::StillAtSource, &error).fault(Fault::ThisHost))?;
+    prologue.map_err(|why| no_prologue(&why))
+}
+
+/// QEMU must wait for the destination.
+pub(super) fn needs_return_path(prologue: &Prologue) -> Result<(), Ending> {
+    if !prologue.facts.return_path {
+        let message = "QEMU migrates without a return path: it would not wait for the destination to have the guest";
+        return Err(Ending::new(Kind::StillAtSource, message)
+            .fault(Fault::User)
+            .advice(
+                "a small guest QEMU may have stopped before it saw that nobody takes it: cont runs it on; then switch the return path \
+                 on, migrate_set_capability return-path on, or use sealift migrate",
+            ));
+    }
+    Ok(())
+}
+
+fn no_prologue(why: &NoPrologue) -> Ending {
+    let ending = |message: String| Ending::new(Kind::StillAtSource, message);
+    match why {
+        NoPrologue::Ended => {
+            ending("QEMU closed its channel before it said which guest it is".to_owned())
+                .fault(Fault::Guest)
+                .advice("ask QEMU why: info migrate")
+        }
+        NoPrologue::Silent(waited) => ending(format!(
+            "QEMU opened a channel and wrote nothing for {} s",
+            waited.as_secs()
+        ))
+        .fault(Fault::Guest),
+        NoPrologue::Broken(error) => {
+            ending(format!("QEMU's channel broke: {error}")).fault(Fault::Guest)
+        }
+        NoPrologue::Unsupported(what) => ending(what.explanation().to_owned()).fault(Fault::User),
     }
 }

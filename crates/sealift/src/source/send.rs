@@ -14,10 +14,8 @@ use tokio::sync::mpsc;
 
 use super::channels::Channels;
 use super::guest::Asked;
-use super::{
-    Asking, Qemu, Way, cancelled, go, needs_return_path, new_session, page_size, read_prologue,
-    save, throttle,
-};
+use super::prologue::{needs_return_path, read_prologue};
+use super::{Asking, Qemu, Way, cancelled, go, new_session, page_size, save, throttle};
 use crate::ending;
 use crate::monitor::Monitor;
 use crate::signals::Signals;
