@@ -180,10 +180,17 @@ impl Shared {
                 compare: None,
                 gives_way: false,
             },
-            Compression::Adaptive => match self.effort(book, &job) {
-                true => lock(&self.ladder).next(),
-                false => Way::AS_IT_IS,
-            },
+            Compression::Adaptive => {
+                let mut ladder = lock(&self.ladder);
+                if ladder.is_full() {
+                    // Workers give way then, and are slow of their own will: that compressing takes time says nothing.
+                    book.effort.found_no_room();
+                }
+                match self.effort(book, &job) {
+                    true => ladder.next(),
+                    false => Way::AS_IT_IS,
+                }
+            }
         };
         let way = Way {
             gives_way: way.gives_way && !book.hurry,
@@ -202,10 +209,6 @@ impl Shared {
 
     /// Whether a batch is to be compressed.
     fn effort(&self, book: &mut Book, job: &Job) -> bool {
-        if lock(&self.ladder).is_full() {
-            // Workers give way then, and are slow of their own will: that compressing takes time says nothing.
-            book.effort.found_no_room();
-        }
         let (number, content) = match job {
             Job::Draft { number, draft, .. } => (*number, draft.content_len() as u64),
             Job::Pages { number, pages, .. } => {

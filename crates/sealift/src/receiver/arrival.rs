@@ -11,7 +11,7 @@ use sealift_identity::peer_of;
 use sealift_net::Error;
 use sealift_net::control::{Receiver as Incoming, Secured, Sender};
 use sealift_pages::{Algorithm, Codecs, WINDOW_MEMORY};
-use sealift_seal::{Keyed, Receiver, Seed, Suite};
+use sealift_seal::{Keyed, Receiver, Suite};
 use sealift_session::control::{
     ErrorKind, Fault as Blame, Frame, LaneCount, LaneTokens, Message, MirrorBudget, Received,
     RefusalKind, Resume, Role, Text,
@@ -25,8 +25,9 @@ use super::comeback::{Comeback, Kept};
 use super::opening::Arriving;
 use super::target::Taken;
 use super::{Came, Here, admission, lanes};
+use crate::ending;
 use crate::ending::{failure, whole};
-use crate::{ending, random};
+use crate::source::seed;
 
 /// How long the source may take for a step. Its admission comes when its QEMU has begun to migrate.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
@@ -179,7 +180,7 @@ impl Arrival {
         let (welcomed, hello) = returned.take_up(kept.known(session));
         self.send(hello)?;
         let received = self.next(HELLO_WITHIN).await?;
-        let seed = Seed::fill(|bytes| random::fill(bytes)).map_err(|error| host(&error))?;
+        let seed = seed()?;
         let (welcoming, frames) = welcomed
             .receive(received, seed)
             .map_err(|failed| self.refuse(&failed))?;
@@ -327,7 +328,7 @@ impl Arrival {
         let (admitted, verdict) = considering.accept(free);
         self.send(verdict)?;
         let received = self.next(STEP_WITHIN).await?;
-        let seed = Seed::fill(|bytes| random::fill(bytes)).map_err(|error| host(&error))?;
+        let seed = seed()?;
         let (confirming, frames) = admitted
             .receive(received, seed)
             .map_err(|failed| self.refuse(&failed))?;

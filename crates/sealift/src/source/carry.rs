@@ -25,7 +25,6 @@ use sealift_session::control::{Direction, Epoch, ErrorKind, Failure, Fault, Mess
 use sealift_session::handoff::source::{self as handoff, Action, Event, Outcome, SourceHandoff};
 use sealift_session::handoff::{Drain, Step, Wait};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::timeout;
 
 use super::ingest;
 use super::line::Line;
@@ -45,8 +44,6 @@ use crate::watch::Seen;
 
 /// How often the gate and the window are looked at: a tenth of the shortest blackout that is worth asking for.
 const TICK: Duration = Duration::from_millis(5);
-/// How long a session that has ended well tries to tell the receiver so, over a link that is gone.
-const LAST_WORD: Duration = Duration::from_secs(10);
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(200);
 
@@ -257,15 +254,7 @@ impl Carry {
                     ))),
                 }
             }
-            outbound::Event::LaneLost { lane, error } => {
-                let why = format!("lane {lane} broke: {error}");
-                let why = failure(ErrorKind::Timeout, Fault::Network, &why);
-                match self.broke(why) {
-                    // The control channel stands: the receiver is told.
-                    Some(Event::Lost(why)) => Some(Event::Failed(why)),
-                    other => other,
-                }
-            }
+            outbound::Event::LaneLost { lane, error } => self.lane_broke(lane, &error),
             // Of a QEMU that dies the memory goes first.
             outbound::Event::Broken(broken @ outbound::Broken::Memory(_)) => {
                 let why = failure(ErrorKind::Qemu, Fault::Source, &broken.to_string());
@@ -479,14 +468,8 @@ impl Carry {
 
     async fn finish(mut self, mut outcome: Outcome) -> Ending {
         self.reins.settle().await;
-        // The receiver, whose guest it is now, waits for that word.
-        if let Outcome::Moved { .. } = &outcome
-            && self.line.is_down()
-            && let Ok(Ok(back)) = timeout(LAST_WORD, self.line.back()).await
-        {
-            let _ = self
-                .tie
-                .tie_on(back.sender, back.receiver, back.theirs.heard);
+        if let Outcome::Moved { .. } = &outcome {
+            self.say_last_word().await;
         }
         if let Outcome::StillAtSource { stopped, .. } = &mut outcome
             && self.reins.let_run().await

@@ -65,13 +65,10 @@ impl Line {
         };
         let (way, attempts) = (Arc::clone(way), self.attempts.clone());
         let since = Instant::now();
-        let again = since.duration_since(self.up_since) < BACK_FOR_GOOD;
-        let began = match self.troubled {
-            Some(began) if again => began,
-            _ => since,
-        };
-        let at_once = !(again && self.troubled.replace(began).is_some());
-        self.troubled = Some(began);
+        let was_back = since.duration_since(self.up_since) >= BACK_FOR_GOOD;
+        let before = self.troubled.filter(|_| !was_back);
+        let at_once = before.is_none();
+        let began = *self.troubled.insert(before.unwrap_or(since));
         let until = began + way.order.resume_for;
         let coming_back = tokio::spawn(async move {
             // Nobody listens when the session has ended.

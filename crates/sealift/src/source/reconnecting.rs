@@ -1,12 +1,19 @@
 //! A guest on its way whose connections broke: what it does without them, and with those that take their place.
 
+use std::io;
+use std::time::Duration;
+
 use sealift_session::control::{ErrorKind, Failure, Fault};
 use sealift_session::handoff::source::{self as handoff, Event};
+use tokio::time::timeout;
 
 use super::carry::{Carry, Going};
 use super::way_back::{Back, Has};
 use crate::ending::{failure, failure_of};
 use crate::tie;
+
+/// How long a session that has ended well tries to tell the receiver so, over a link that is gone.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 impl Carry {
     /// The guest stands still, nothing is decided, and the receiver has been gone for too long for that.
@@ -39,6 +46,16 @@ impl Carry {
         self.outbound.interrupt();
         self.story.interrupted(&why);
         None
+    }
+
+    /// A lane is gone.
+    pub(super) fn lane_broke(&mut self, lane: u8, error: &io::Error) -> Option<Event> {
+        let why = format!("lane {lane} broke: {error}");
+        match self.broke(failure(ErrorKind::Timeout, Fault::Network, &why)) {
+            // The control channel stands: the receiver is told.
+            Some(Event::Lost(why)) => Some(Event::Failed(why)),
+            other => other,
+        }
     }
 
     /// This end has come back to the receiver.
@@ -77,5 +94,17 @@ impl Carry {
         self.story.reconnected(after, again, &peer);
         let tied = self.tie.tie_on(sender, receiver, theirs.heard);
         tied.err().and_then(|why| self.broke(why))
+    }
+
+    /// The guest is the receiver's, which waits to hear that this end knows: if there is no connection, for a while another one is tried for.
+    pub(super) async fn say_last_word(&mut self) {
+        if self.line.is_down()
+            && let Ok(Ok(back)) = timeout(LAST_WORD, self.line.back()).await
+        {
+            // What is lost of it now only costs the receiver its patience.
+            let _ = self
+                .tie
+                .tie_on(back.sender, back.receiver, back.theirs.heard);
+        }
     }
 }
